@@ -1,0 +1,105 @@
+"""RecBole 1.2.1 on today's Python stack: each fault, and the smallest thing that mends it.
+
+`apply()` runs once, when `recbole_attn` is imported and before RecBole is. A remedy acts only where its fault is
+present, so that an older stack stays as it was. `tests/test_remedies.py` takes the remedies away one at a time and
+fails as soon as RecBole does without.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.machinery
+import sys
+import types
+
+import numpy
+import pandas
+import torch
+
+_NUMPY_NAMES = {
+    "float_": numpy.float64,
+    "complex_": numpy.complex128,
+    "unicode_": numpy.str_,
+    "float": numpy.float64,
+    "complex": numpy.complex128,
+    "int": numpy.int_,
+    "bool": numpy.bool_,
+    "object": numpy.object_,
+    "str": numpy.str_,
+    "unicode": numpy.str_,
+}
+
+
+def apply() -> None:
+    """Apply every remedy that this stack needs, then import RecBole's sequential models. Safe to call again."""
+    refuse_pandas_3()
+    restore_numpy_names()
+    stand_in_for_ray()
+    let_recbole_load_checkpoints()
+    import_recbole_models()
+
+
+def refuse_pandas_3() -> None:
+    """pandas 3 leaves NaN in place where `Dataset._fill_nan` assigns in a chain, and RecBole notices nothing.
+
+    Raises:
+        ImportError: with pandas 3 or newer. There is no remedy; wrong data must not be trained on.
+    """
+    if int(pandas.__version__.split(".")[0]) >= 3:
+        raise ImportError(
+            f"recbole 1.2.1 silently keeps missing values under pandas {pandas.__version__}: pip install 'pandas<3'"
+        )
+
+
+def restore_numpy_names() -> None:
+    """NumPy 2 removed the scalar aliases that `Config.compatibility_settings` and the metrics look up."""
+    for name, scalar in _NUMPY_NAMES.items():
+        if name not in vars(numpy):
+            setattr(numpy, name, scalar)
+
+
+def stand_in_for_ray() -> None:
+    """`recbole.quick_start` imports `ray.tune`, whose only release it admits fails on setuptools 82 and NumPy 2.
+
+    RecBole needs nothing but `tune.report`, and that only inside a Ray trial, which cannot exist without ray.
+    """
+    try:
+        importlib.import_module("ray.tune")
+    except Exception:  # ray fails in many ways: ImportError, AttributeError, TypeError ...
+        ray, tune = (types.ModuleType(name) for name in ("ray", "ray.tune"))
+        for module in (ray, tune):
+            module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, loader=None)
+        ray.__path__ = []
+        ray.tune = tune
+        tune.report = lambda **metrics: None
+        sys.modules.update({"ray": ray, "ray.tune": tune})
+
+
+def let_recbole_load_checkpoints() -> None:
+    """torch 2.6 loads weights only by default; RecBole's checkpoints hold its Config and cannot be loaded so.
+
+    Calls that come from RecBole get the old default; every other caller keeps the safe one.
+    """
+    if hasattr(torch.load, "__wrapped__"):
+        return
+    original = torch.load
+
+    @functools.wraps(original)
+    def load(*args, **kwargs):
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.split(".")[0] == "recbole":
+            kwargs.setdefault("weights_only", False)
+        return original(*args, **kwargs)
+
+    torch.load = load
+
+
+def import_recbole_models() -> None:
+    """Importing any sequential model imports SINE, which turns autograd's anomaly mode on for the whole process.
+
+    That mode slows every training step by about half. It is left as the user had it.
+    """
+    mode, check_nan = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    importlib.import_module("recbole.model.sequential_recommender")
+    torch.autograd.set_detect_anomaly(mode, check_nan)
