@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 
 import recbole.data.dataset
+import recbole.model
 from recbole.config import Config
 
 from recbole_attn.model import MODELS
@@ -47,15 +47,15 @@ def register() -> None:
         if sys.modules.get(alias) is module:
             continue
         if _recbole_has(name):
-            raise RuntimeError(f"model {name}: RecBole already has a model of this name; rename ours in {MODELS=}")
+            raise RuntimeError(f"RecBole already has a model named {name}; rename ours in recbole_attn.model.MODELS")
         sys.modules[alias] = module
         setattr(recbole.data.dataset, f"{name}Dataset", PrefixDataset)
     _read_our_property_files()
 
 
 def _recbole_has(name: str) -> bool:
-    kinds = ("general", "context_aware", "sequential", "knowledge_aware", "exlib")
-    return any(importlib.util.find_spec(f"recbole.model.{kind}_recommender.{name.lower()}") for kind in kinds)
+    """By file name: importing the packages would fail on optional libraries, lightgbm for one."""
+    return any(Path(recbole.model.__path__[0]).glob(f"*_recommender/{name.lower()}.py"))
 
 
 def _read_our_property_files() -> None:

@@ -1,0 +1,105 @@
+"""The backbone around a mechanism: values, output projection, residuals, norms and feed-forward.
+
+Post-norm Transformer blocks as RecBole's SASRec has them. A layer is handed its mechanism and never asks which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from recbole_attn.attention.base import Attention, join_heads, split_heads
+from recbole_attn.dropout import Dropout
+from recbole_attn.masks import select_rows
+
+ACTIVATIONS = {
+    "gelu": nn.functional.gelu,
+    "relu": torch.relu,
+    "swish": nn.functional.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class Encoded(NamedTuple):
+    """Hidden states (B, R, D), and what the mechanism of each layer handed over."""
+
+    hidden: Tensor
+    aux: list[Any]
+
+
+class Layer(nn.Module):
+    """One block: hidden states (B, L, D) → (B, R, D).
+
+    Args:
+        attention: the mechanism.
+        hidden_size: D.
+        inner_size: width of the feed-forward layer.
+        dropout: probability that an element of a sublayer's output is dropped.
+        activation: one of `ACTIVATIONS`.
+        norm_eps: added to the variance in layer norms.
+
+    Raises:
+        ValueError: an unknown activation, an inner size below 1, or a probability outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        *,
+        hidden_size: int,
+        inner_size: int,
+        dropout: float,
+        activation: str,
+        norm_eps: float,
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+        if inner_size < 1:
+            raise ValueError(f"inner_size must be at least 1, not {inner_size}")
+        self.attention = attention
+        self.value = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.widen = nn.Linear(hidden_size, inner_size)
+        self.narrow = nn.Linear(inner_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.dropout = Dropout(dropout)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Hidden states of the query rows (B, R, D), and the mechanism's `aux`."""
+        values = split_heads(self.value(x), self.attention.n_heads)
+        context, aux = self.attention.attend(x, values, mask, rows)
+        return self.finish(select_rows(x, rows), context), aux
+
+    def finish(self, x: Tensor, context: Tensor) -> Tensor:
+        """All that follows attention: x (B, R, D) and context (B, H, R, d) → (B, R, D)."""
+        x = self.attention_norm(x + self.dropout(self.output(join_heads(context))))
+        return self.feed_forward_norm(x + self.dropout(self.narrow(self.activation(self.widen(x)))))
+
+
+class Encoder(nn.Module):
+    """A stack of layers; only the last one is spared the rows that nobody reads.
+
+    Raises:
+        ValueError: no layers.
+    """
+
+    def __init__(self, layers: Iterable[Layer]):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        if not self.layers:
+            raise ValueError("n_layers must be at least 1, not 0")
+
+    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Encoded:
+        """(B, L, D) → hidden states of `rows` (B, R, D), or of all positions."""
+        handed_over = []
+        for layer in self.layers:
+            x, aux = layer(x, mask, rows if layer is self.layers[-1] else None)
+            handed_over.append(aux)
+        return Encoded(x, handed_over)

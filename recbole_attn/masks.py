@@ -1,0 +1,55 @@
+"""Who may read whom: bool masks (True = may read) and the softmax that respects them.
+
+Shapes: B batch, H heads, L length, R selected query rows. Item 0 is padding and stands on the right.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def causal_mask(item_seq: Tensor) -> Tensor:
+    """(B, L) item ids → (B, 1, L, L): query i may read key j where j ≤ i and item j is not padding."""
+    length = item_seq.size(1)
+    past = torch.ones(length, length, dtype=torch.bool, device=item_seq.device).tril()
+    return past & bidirectional_mask(item_seq)
+
+
+def bidirectional_mask(item_seq: Tensor) -> Tensor:
+    """(B, L) item ids → (B, 1, L, L): every query may read every key that is not padding."""
+    visible = (item_seq != 0)[:, None, None, :]
+    return visible.expand(-1, -1, item_seq.size(1), -1)
+
+
+def lengths_of(mask: Tensor) -> Tensor:
+    """(B, 1, L, L) → (B,): the number of items, since an item that is not padding may read itself."""
+    return mask[:, 0].diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the visible cells of the last dimension, exactly 0 elsewhere, also in a row that sees nothing.
+
+    Args:
+        scores: (B, H, R, L).
+        mask: bool, broadcastable to `scores`.
+    """
+    lowest = torch.finfo(scores.dtype).min  # not -inf: a row that sees nothing would become NaN, and so its gradient
+    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    return weights.masked_fill(~mask, 0.0)
+
+
+def select_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows of the second to last dimension, another choice for each element of the batch.
+
+    Args:
+        x: (B, L, D) or (B, H, L, K).
+        rows: (B, R) positions, or None for all of them.
+
+    Returns:
+        (B, R, D) or (B, H, R, K).
+    """
+    if rows is None:
+        return x
+    index = rows[..., None] if x.dim() == 3 else rows[:, None, :, None]
+    return x.gather(-2, index.expand(*x.shape[:-2], rows.size(-1), x.size(-1)))

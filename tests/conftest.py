@@ -1,0 +1,12 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def clean_command_line(monkeypatch):
+    """RecBole's Config reads sys.argv, pytest's too."""
+    monkeypatch.setattr(sys, "argv", ["test"])
