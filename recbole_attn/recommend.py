@@ -1,0 +1,168 @@
+"""The next items for histories of users that the model has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from recbole.utils import ModelType
+from torch import Tensor
+
+from recbole_attn.checkpoint import load_checkpoint
+from recbole_attn.data import load_dataset, split
+from recbole_attn.errors import UserError
+from recbole_attn.model import MODELS
+from recbole_attn.run import build_model
+
+_BATCH = 256
+
+
+class Recommendation(NamedTuple):
+    """An item by its original id, and the model's score of it."""
+
+    item: str
+    score: float
+
+
+class Catalogue:
+    """The items of a checkpoint, numbered as in training. Stands in for the data set when our models are built."""
+
+    def __init__(self, item_field: str, item_ids: Sequence[str]):
+        self.item_field, self.item_ids = item_field, item_ids
+        self.number = {item: i for i, item in enumerate(item_ids) if i > 0}
+
+    def num(self, field: str) -> int:
+        """How many values a field has, padding included; only the item field is known."""
+        if field != self.item_field:
+            raise KeyError(field)
+        return len(self.item_ids)
+
+
+class Recommender:
+    """A trained sequential model and its catalogue.
+
+    Args:
+        checkpoint: a `best.pth` or `last.pth`.
+        device: where to compute, "cpu" or "cuda".
+
+    Raises:
+        UserError: not such a checkpoint, or one of a model that scores users instead of histories.
+    """
+
+    def __init__(self, checkpoint, device: str = "cpu"):
+        state = load_checkpoint(checkpoint, map_location=device)
+        self.config = state["config"]
+        self.config["device"] = torch.device(device)
+        if self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+            raise UserError(
+                f"checkpoint {checkpoint}: {self.config['model']} knows users, not histories; "
+                "recommend with a sequential model"
+            )
+        dataset = None if self.config["model"] in MODELS and "item_ids" in state else _training_data(self.config)
+        item_field = self.config["ITEM_ID_FIELD"]
+        item_ids = state["item_ids"] if dataset is None else dataset.field2id_token[item_field]
+        self.catalogue = Catalogue(item_field, item_ids)
+        self.model = build_model(self.config, dataset or self.catalogue)
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(state.get("other_parameter"))
+        self.model.eval()
+
+    def recommend(
+        self, histories: Mapping[str, Sequence[str]], k: int, exclude_seen: bool = False
+    ) -> dict[str, list[Recommendation]]:
+        """The k best items for each history, best first.
+
+        Items that the model does not know are skipped; their number is logged. A history without a known item gets
+        no recommendation. Of a long history the last MAX_ITEM_LIST_LENGTH known items count.
+
+        Args:
+            histories: user → original item ids, oldest first.
+            k: how many items; fewer come back where the catalogue, less what was seen, is smaller.
+            exclude_seen: leave out every item of the history.
+
+        Raises:
+            UserError: k is less than 1.
+        """
+        if k < 1:
+            raise UserError(f"k={k}: at least one item must be asked for; use --k=10")
+        known = {user: self._numbers(items) for user, items in histories.items()}
+        _report_unknown(histories, known)
+        answers: dict[str, list[Recommendation]] = {user: [] for user in histories}
+        users = [user for user in histories if known[user]]
+        for start in range(0, len(users), _BATCH):
+            batch = users[start : start + _BATCH]
+            answers.update(zip(batch, self._rank([known[user] for user in batch], k, exclude_seen)))
+        return answers
+
+    def _numbers(self, items: Sequence[str]) -> list[int]:
+        return [self.catalogue.number[item] for item in map(str, items) if item in self.catalogue.number]
+
+    @torch.no_grad()
+    def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> Iterator[list[Recommendation]]:
+        scores = self.model.full_sort_predict(self._interaction(histories))
+        scores = scores.view(len(histories), -1).float()
+        scores[:, 0] = -torch.inf
+        if exclude_seen:
+            for row, items in enumerate(histories):
+                scores[row, items] = -torch.inf
+        best = scores.topk(min(k, scores.size(1) - 1))
+        for values, items in zip(best.values.tolist(), best.indices.tolist()):
+            yield [Recommendation(self.catalogue.item_ids[i], v) for v, i in zip(values, items) if v > -torch.inf]
+
+    def _interaction(self, histories: list[list[int]]) -> dict[str, Tensor]:
+        longest = self.config["MAX_ITEM_LIST_LENGTH"]
+        recent = [items[-longest:] for items in histories]
+        item_seq = torch.zeros(len(recent), longest, dtype=torch.long)
+        for row, items in enumerate(recent):
+            item_seq[row, : len(items)] = torch.tensor(items)
+        fields = {
+            self.catalogue.item_field + self.config["LIST_SUFFIX"]: item_seq,
+            self.config["ITEM_LIST_LENGTH_FIELD"]: torch.tensor([len(items) for items in recent]),
+        }
+        return {name: values.to(self.config["device"]) for name, values in fields.items()}
+
+
+def recommend(
+    checkpoint, histories: Mapping[str, Sequence[str]], k: int, exclude_seen: bool = False
+) -> dict[str, list[Recommendation]]:
+    """The k best items for each history; see `Recommender.recommend`. Loads the checkpoint each time."""
+    return Recommender(checkpoint).recommend(histories, k, exclude_seen)
+
+
+def read_histories(path) -> dict[str, list[str]]:
+    """Lines `user <tab> items separated by blanks` → user → items.
+
+    Raises:
+        UserError: the file cannot be read, a line has no tab, or a user comes twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"predict={path}: cannot be read ({error}); give a text file of user<tab>items") from error
+    histories: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, 1):
+        user, tab, items = line.partition("\t")
+        if not tab or user in histories:
+            what = f"user {user} comes twice" if tab else "no tab between user and items"
+            raise UserError(f"{path}, line {number}: {what}; each line is user<tab>items separated by blanks")
+        histories[user] = items.split()
+    return histories
+
+
+def _report_unknown(histories: Mapping[str, Sequence[str]], known: Mapping[str, Sequence[int]]) -> None:
+    unknown = sum(len(histories[user]) - len(known[user]) for user in histories)
+    empty = sum(not items for items in known.values())
+    if unknown or empty:
+        total = sum(map(len, histories.values()))
+        getLogger().warning(
+            f"{unknown} of {total} items are unknown to the model and were skipped; "
+            f"{empty} of {len(histories)} histories hold no known item and get no recommendation"
+        )
+
+
+def _training_data(config):
+    """The data set of a checkpoint that does not bring its catalogue along, or whose model asks for more than that."""
+    return split(config, load_dataset(config))[0].dataset

@@ -1,0 +1,95 @@
+"""One run: settings → data → model → trainer → result."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from logging import getLogger
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole.utils import get_model, get_trainer, init_logger, init_seed
+
+from recbole_attn.data import load_dataset, split
+from recbole_attn.errors import UserError
+from recbole_attn.memory import keep_freed_memory
+from recbole_attn.trainer import with_checkpoints
+
+
+class Result(NamedTuple):
+    """What a run found. Metrics are RecBole's, rounded as `metric_decimal_place` says; epochs count from 0."""
+
+    model: str
+    dataset: str
+    test: dict[str, float]
+    valid: dict[str, float]
+    best_epoch: int
+    epochs: int
+    stop_reason: str
+    seconds_per_epoch: float
+    parameters: int
+    checkpoint: str
+
+
+def run(config, resume: str | None = None) -> Result:
+    """Train the model of a RecBole Config to early stopping or its last epoch, and test the best epoch.
+
+    Args:
+        config: from `recbole_attn.settings.load_settings`; its `checkpoint_dir` gets one folder a run.
+        resume: the `last.pth` of a run to continue, in its own folder.
+
+    Raises:
+        UserError: a mistake in data, settings or checkpoint; a diverged loss; Ctrl-C.
+    """
+    keep_freed_memory()
+    config["checkpoint_dir"] = str(Path(resume).parent if resume else new_folder(config))
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(config)
+    dataset = load_dataset(config)
+    logger.info(dataset)
+    train_data, valid_data, test_data = split(config, dataset)
+    init_seed(config["seed"], config["reproducibility"])
+    model = build_model(config, train_data.dataset)
+    logger.info(model)
+    trainer = with_checkpoints(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
+    if resume:
+        trainer.resume_checkpoint(resume)
+    trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
+    test = trainer.evaluate(test_data, show_progress=config["show_progress"])
+    return _result(config, trainer, test)
+
+
+def build_model(config, dataset):
+    """The model of a Config, on its device.
+
+    Raises:
+        UserError: a setting that the model's constructor refuses.
+    """
+    try:
+        return get_model(config["model"])(config, dataset).to(config["device"])
+    except ValueError as error:
+        raise UserError(f"{config['model']}: {error}") from error
+
+
+def new_folder(config) -> Path:
+    """A folder of this run's own; RecBole's file names would collide within a second."""
+    name = f"{config['model']}-{config['dataset']}-{datetime.now():%b-%d-%Y_%H-%M-%S}-{os.getpid()}"
+    return Path(config["checkpoint_dir"]) / name
+
+
+def _result(config, trainer, test: dict[str, Any]) -> Result:
+    trained = [epoch.train_seconds for epoch in trainer.history]
+    return Result(
+        model=config["model"],
+        dataset=config["dataset"],
+        test=dict(test),
+        valid=dict(trainer.best_valid_result),
+        best_epoch=trainer.best_epoch,
+        epochs=trainer.start_epoch,
+        stop_reason=trainer.stop_reason,
+        seconds_per_epoch=sum(trained) / len(trained),
+        parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        checkpoint=trainer.saved_model_file,
+    )
