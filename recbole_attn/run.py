@@ -13,6 +13,7 @@ from recbole.utils import get_model, get_trainer, init_logger, init_seed
 from recbole_attn.data import load_dataset, split
 from recbole_attn.errors import UserError
 from recbole_attn.memory import keep_freed_memory
+from recbole_attn.progress import Epoch
 from recbole_attn.trainer import with_checkpoints
 
 
@@ -29,6 +30,7 @@ class Result(NamedTuple):
     seconds_per_epoch: float
     parameters: int
     checkpoint: str
+    history: list[Epoch]
 
 
 def run(config, resume: str | None = None) -> Result:
@@ -84,12 +86,13 @@ def _result(config, trainer, test: dict[str, Any]) -> Result:
     return Result(
         model=config["model"],
         dataset=config["dataset"],
-        test=dict(test),
-        valid=dict(trainer.best_valid_result),
+        test=dict(test or {}),
+        valid=dict(trainer.best_valid_result or {}),
         best_epoch=trainer.best_epoch,
         epochs=trainer.start_epoch,
         stop_reason=trainer.stop_reason,
         seconds_per_epoch=sum(trained) / len(trained),
         parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         checkpoint=trainer.saved_model_file,
+        history=trainer.history,
     )

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+import recbole_attn  # noqa: F401  (before any test imports RecBole)
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -1,0 +1,92 @@
+"""The command line: what `run_recbole_attn.py`, `python -m recbole_attn` and `recbole-attn` do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recbole_attn.checkpoint import load_checkpoint
+from recbole_attn.command_line import parse_command_line
+from recbole_attn.describe import describe, help_text
+from recbole_attn.errors import UserError
+from recbole_attn.recommend import Recommender, read_histories
+from recbole_attn.run import Result, run
+from recbole_attn.settings import Settings, load_settings
+
+MISTAKE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, or 2 after one line on stderr about the user's mistake."""
+    try:
+        print(_answer(parse_command_line(sys.argv[1:] if argv is None else argv)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("error: interrupted; what was saved before is kept", file=sys.stderr)
+        return MISTAKE
+    return 0
+
+
+def _answer(options: dict[str, Any]) -> str:
+    if options.get("help") or not options:
+        return help_text()
+    if options.get("predict") or options.get("checkpoint"):
+        return _predict(options)
+    settings = _settings(options)
+    if options.get("show_config"):
+        return describe(settings)
+    return summary(run(settings.config, options.get("resume")))
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """The settings of the command line; a resumed run brings its own, which the command line may change."""
+    if not options.get("resume"):
+        return load_settings(command_line=options)
+    config = load_checkpoint(options["resume"])["config"]
+    saved = {**config.external_config_dict, "model": config["model"], "dataset": config["dataset"]}
+    return load_settings(config_dict=saved, command_line=options)
+
+
+def _predict(options: Mapping[str, Any]) -> str:
+    """Recommendations as lines user <tab> item <tab> score."""
+    for needed, example in (("predict", "histories.tsv"), ("checkpoint", "saved/.../best.pth")):
+        if not options.get(needed):
+            raise UserError(
+                f"{needed}: missing; to recommend, give both --predict=FILE and --checkpoint=PATH, "
+                f"as in --{needed}={example}"
+            )
+    recommender = Recommender(options["checkpoint"])
+    answers = recommender.recommend(
+        read_histories(options["predict"]), options.get("k", 10), options.get("exclude_seen", False)
+    )
+    return "\n".join(f"{user}\t{item}\t{score:.6g}" for user, best in answers.items() for item, score in best)
+
+
+def summary(result: Result) -> str:
+    """The last words of a run: what came out, where it lies, and how to use it."""
+    best = f"epoch {result.best_epoch} of {result.epochs} ({result.stop_reason})"
+    speed = f"{result.seconds_per_epoch:.1f} s an epoch, {result.parameters:,} parameters"
+    return "\n".join(
+        [
+            "",
+            f"{result.model} on {result.dataset}: best on validation in {best}; {speed}",
+            *_table({"validation": result.valid, "test": result.test}),
+            f"checkpoint  {result.checkpoint}",
+            f"use it      python -m recbole_attn --checkpoint={result.checkpoint} --predict=HISTORIES.tsv --k=10",
+        ]
+    )
+
+
+def _table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One line for each metric and part, one column for each cut-off."""
+    rows: dict[str, dict[str, float]] = {}
+    for part, metrics in results.items():
+        for name, value in metrics.items():
+            metric, _, cut = name.partition("@")
+            rows.setdefault(f"{part:<12}{metric}", {})[cut] = value
+    cuts = list(dict.fromkeys(cut for row in rows.values() for cut in row))
+    head = f"{'':<24}" + "".join(f"{'@' + cut if cut else '':>9}" for cut in cuts)
+    return [head, *(f"{name:<24}" + "".join(f"{row.get(cut, ''):>9}" for cut in cuts) for name, row in rows.items())]
