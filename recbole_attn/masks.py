@@ -35,7 +35,10 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
         mask: bool, broadcastable to `scores`.
     """
     lowest = torch.finfo(scores.dtype).min  # not -inf: a row that sees nothing would become NaN, and so its gradient
-    weights = scores.masked_fill(~mask, lowest).softmax(-1)
+    hidden = torch.zeros(mask.shape, dtype=scores.dtype, device=scores.device).masked_fill_(~mask, lowest)
+    weights = (scores + hidden).softmax(-1)  # adding costs nothing in the backward pass, filling would
+    if not weights.is_cuda and bool(mask.any(-1).all()):
+        return weights  # every row sees something, so what is hidden is 0 already; asking a GPU would stall it
     return weights.masked_fill(~mask, 0.0)
 
 

@@ -66,9 +66,9 @@ class Attention(nn.Module):
 
     def scores(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Scaled dot products q_i·k_j/√d, (B, H, R, L)."""
-        queries = split_heads(self.query(select_rows(x, rows)), self.n_heads)
         keys = split_heads(self.key(x), self.n_heads)
-        return queries @ keys.transpose(-1, -2) / math.sqrt(keys.size(-1))
+        queries = split_heads(self.query(select_rows(x, rows)), self.n_heads) / math.sqrt(keys.size(-1))
+        return queries @ keys.transpose(-1, -2)
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:

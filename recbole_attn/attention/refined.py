@@ -95,10 +95,10 @@ class Refined(Attention):
         maps = _reorder(first, columns)
         length = maps.size(-1)
         query_map, key_map = self.query_map[:, :length], self.key_map[:, :length]
-        chosen = select_rows(maps, rows) @ query_map
+        chosen = select_rows(maps, rows)
         if self.refinement == "bahdanau":
-            return self._judge_pairs(chosen, maps @ key_map)
-        return (chosen @ key_map.transpose(-1, -2)) @ maps.transpose(-1, -2)  # cheapest order when R is small
+            return self._judge_pairs(_per_head(chosen, query_map), _per_head(maps, key_map))
+        return _per_head(chosen, query_map @ key_map.transpose(-1, -2)) @ maps.transpose(-1, -2)
 
     def _judge_pairs(self, chosen: Tensor, keys: Tensor) -> Tensor:
         """wᵀ tanh(chosen_i + keys_j) for all pairs, a few rows i at a time and recomputed for the gradient."""
@@ -113,7 +113,7 @@ class Refined(Attention):
 
     def _map_values(self, first: Tensor, columns: Tensor | None) -> Tensor:
         length = first.size(-1)
-        mapped = _reorder(first, columns) @ self.value_map[:, :length, :length]
+        mapped = _per_head(_reorder(first, columns), self.value_map[:, :length, :length])
         return _reorder(mapped, columns)  # counting back twice is counting forward
 
     def _mixture(self) -> float | Tensor:
@@ -131,6 +131,12 @@ def _reorder(maps: Tensor, columns: Tensor | None) -> Tensor:
     if columns is None:
         return maps
     return maps.gather(-1, columns[:, None, None, :].expand_as(maps))
+
+
+def _per_head(maps: Tensor, matrix: Tensor) -> Tensor:
+    """(B, H, R, L) times (H, L, K) as one product a head; a plain matmul would make B·H small ones."""
+    rows_of_heads = maps.transpose(0, 1).flatten(1, 2)
+    return (rows_of_heads @ matrix).unflatten(1, (maps.size(0), -1)).transpose(0, 1)
 
 
 def _check(refinement: str, scale: str, scale_init: float, index: str, mix: float | str, max_length: int) -> None:

@@ -1,0 +1,170 @@
+"""The data set of a run and its three loaders."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import recbole.data.dataset as stock
+import torch
+from recbole.data import data_preparation
+from recbole.data.dataloader import TrainDataLoader
+from recbole.utils import ModelType
+from recbole.utils.argument_list import dataset_arguments
+from torch.utils.data import Sampler
+
+from recbole_attn.data.order import TimeOrder
+from recbole_attn.data.prefixes import OrderedDataset, PrefixDataset
+from recbole_attn.data.splits import Splits
+from recbole_attn.errors import UserError
+
+_NOWHERE = os.path.join(os.devnull, "none")  # cannot exist
+
+
+class OrderedDIENDataset(OrderedDataset, stock.DIENDataset):
+    """RecBole's DIEN data in the order of `time_order`."""
+
+
+class OrderedDecisionTreeDataset(OrderedDataset, stock.DecisionTreeDataset):
+    """RecBole's decision tree data in the order of `time_order`."""
+
+
+class OrderedKnowledgeDataset(TimeOrder, Splits, stock.KnowledgeBasedDataset):
+    """RecBole's knowledge graph data in the order of `time_order`."""
+
+
+class OrderedGRU4RecKGDataset(TimeOrder, Splits, stock.GRU4RecKGDataset):
+    """RecBole's GRU4RecKG data in the order of `time_order`."""
+
+
+class OrderedKSRDataset(TimeOrder, Splits, stock.KSRDataset):
+    """RecBole's KSR data in the order of `time_order`."""
+
+
+_OURS = {
+    stock.Dataset: OrderedDataset,
+    stock.SequentialDataset: PrefixDataset,
+    stock.DIENDataset: OrderedDIENDataset,
+    stock.DecisionTreeDataset: OrderedDecisionTreeDataset,
+    stock.KnowledgeBasedDataset: OrderedKnowledgeDataset,
+    stock.GRU4RecKGDataset: OrderedGRU4RecKGDataset,
+    stock.KSRDataset: OrderedKSRDataset,
+}
+_BY_TYPE = {
+    ModelType.SEQUENTIAL: stock.SequentialDataset,
+    ModelType.KNOWLEDGE: stock.KnowledgeBasedDataset,
+    ModelType.DECISIONTREE: stock.DecisionTreeDataset,
+}
+
+
+def load_dataset(config) -> stock.Dataset:
+    """Read and filter the data of `config["dataset"]` into the class that its model needs.
+
+    A saved data set is read only where `dataset_save_path` asks for it; RecBole also picks up what lies about.
+
+    Raises:
+        UserError: a mistake in files, columns, filters or order; a `dataset_save_path` that holds no data set.
+    """
+    if config["dataset_save_path"]:
+        saved = _load_saved(Path(config["dataset_save_path"]))
+        named = (*dataset_arguments, "seed", "model", "time_order", "trim")
+        changed = [name for name in named if config[name] != saved.config[name]]
+        if not changed:
+            saved.config = config  # the saved one holds the split and batch sizes of its own run
+            return saved
+        getLogger().warning(f"the saved data set differs in {', '.join(changed)} and is made anew")
+    dataset = dataset_class(config)(config)
+    if config["save_dataset"]:
+        dataset.save()
+    return dataset
+
+
+def dataset_class(config) -> type[stock.Dataset]:
+    """The class for a model: RecBole's choice, or what we have instead of it."""
+    plain = _BY_TYPE.get(config["MODEL_TYPE"], stock.Dataset)
+    chosen = getattr(stock, f"{config['model']}Dataset", plain)
+    return _OURS.get(chosen, chosen)
+
+
+def _load_saved(path: Path) -> stock.Dataset:
+    try:
+        with path.open("rb") as file:
+            saved = pickle.load(file)
+    except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError) as error:
+        raise UserError(f"dataset_save_path={path}: cannot be read as a saved data set ({error})") from error
+    if not isinstance(saved, stock.Dataset):
+        raise UserError(f"dataset_save_path={path}: holds a {type(saved).__name__}, not a data set")
+    return saved
+
+
+def split(config, dataset) -> tuple:
+    """RecBole's loaders for training, validation and test.
+
+    Saved loaders are read only where `dataloaders_save_path` asks for them.
+
+    Raises:
+        UserError: no rows to train on, no file to read, or `length_buckets` that cannot be used.
+    """
+    asked = config["dataloaders_save_path"]
+    if asked and not Path(asked).is_file():
+        raise UserError(f"dataloaders_save_path={asked}: there is no such file")
+    config["dataloaders_save_path"] = asked or _NOWHERE
+    try:
+        train, valid, test = data_preparation(config, dataset)
+    finally:
+        config["dataloaders_save_path"] = asked
+    if config["length_buckets"] is not None and isinstance(train.dataset, stock.SequentialDataset):
+        train = BucketLoader(config, train.dataset, train._sampler, shuffle=config["shuffle"])
+    return train, valid, test
+
+
+class BucketLoader(TrainDataLoader):
+    """RecBole's training loader with batches of about equally long histories.
+
+    Raises:
+        UserError: `length_buckets` is not a whole number >= 1, or training is not shuffled, or runs in parts.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=True):
+        buckets = config["length_buckets"]
+        if not isinstance(buckets, int) or isinstance(buckets, bool) or buckets < 1:
+            raise UserError(f"length_buckets={buckets}: must be a whole number >= 1, or ~ for none")
+        if not shuffle or not config["single_spec"]:
+            raise UserError(f"length_buckets={buckets}: needs shuffle: true and one process; or set it to ~")
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        lengths = dataset.inter_feat[dataset.item_list_length_field]
+        self.batch_sampler.sampler = BucketSampler(self, bucket_of(lengths.numpy(), buckets))
+
+
+class BucketSampler(Sampler):
+    """Every row once: shuffled, then sorted by bucket, cut into batches, and the batches shuffled.
+
+    The last, smaller batch is drawn from all rows. Randomness comes from the loader's generator alone.
+
+    Args:
+        bucket: (rows,) the bucket of each row.
+    """
+
+    def __init__(self, loader, bucket: torch.Tensor):
+        self.loader, self.bucket = loader, bucket
+
+    def __len__(self):
+        return len(self.bucket)
+
+    def __iter__(self):
+        generator, size = self.loader.generator, self.loader.batch_sampler.batch_size
+        rows = torch.randperm(len(self.bucket), generator=generator)
+        full = len(rows) // size
+        rows, rest = rows[: full * size], rows[full * size :]
+        rows = rows[self.bucket[rows].argsort(stable=True)].view(full, size)
+        batches = torch.randperm(full, generator=generator)
+        return iter(torch.cat([rows[batches].flatten(), rest]).tolist())
+
+
+def bucket_of(lengths: np.ndarray, buckets: int) -> torch.Tensor:
+    """Bucket (rows,) of each length: intervals of length that hold about equally many rows."""
+    edges = np.quantile(lengths, np.arange(1, buckets) / buckets)
+    return torch.from_numpy(np.searchsorted(np.unique(edges), lengths))
