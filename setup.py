@@ -39,9 +39,9 @@ setup(
         *(f"{requirement}; python_version >= '3.12'" for requirement in RECBOLE_WITHOUT_RAY),
     ],
     extras_require={
-        "test": ["pytest>=7"],
+        "test": ["pytest>=7", "hyperopt==0.2.5", "setuptools<82"],
         "tune": ["hyperopt==0.2.5", "setuptools<82"],
-        "dev": ["pytest>=7", "ruff>=0.6", "mypy>=1.8", "types-PyYAML"],
+        "dev": ["pytest>=7", "hyperopt==0.2.5", "setuptools<82", "ruff>=0.6", "mypy>=1.8", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["recbole-attn = recbole_attn.cli:main"]},
     classifiers=[

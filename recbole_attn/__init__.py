@@ -11,4 +11,8 @@ from recbole_attn.registry import register  # noqa: E402  (RecBole can be import
 
 register()
 
+from recbole_attn.recommender import recommend  # noqa: E402
+
+__all__ = ["recommend", "register"]
+
 __version__ = "0.1.0"

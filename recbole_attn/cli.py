@@ -10,7 +10,8 @@ from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.command_line import parse_command_line
 from recbole_attn.describe import describe, help_text
 from recbole_attn.errors import UserError
-from recbole_attn.recommend import Recommender, read_histories
+from recbole_attn.matching import check_names
+from recbole_attn.recommender import Recommender, read_histories
 from recbole_attn.run import Result, run
 from recbole_attn.settings import Settings, load_settings
 
@@ -45,8 +46,11 @@ def _settings(options: dict[str, Any]) -> Settings:
     """The settings of the command line; a resumed run brings its own, which the command line may change."""
     if not options.get("resume"):
         return load_settings(command_line=options)
-    config = load_checkpoint(options["resume"])["config"]
-    saved = {**config.external_config_dict, "model": config["model"], "dataset": config["dataset"]}
+    checkpoint = load_checkpoint(options["resume"])
+    config = checkpoint["config"]
+    names = {name: config[name] for name in ("model", "dataset")}
+    check_names(checkpoint, {**names, **options})
+    saved = {**config.external_config_dict, **names}
     return load_settings(config_dict=saved, command_line=options)
 
 

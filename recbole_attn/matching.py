@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -47,18 +48,27 @@ def check_dataset(checkpoint: dict, dataset) -> None:
         )
 
 
+def check_names(checkpoint: dict, names: Mapping[str, str]) -> None:
+    """Compare the names of model and data set with `names["model"]` and `names["dataset"]`.
+
+    Raises:
+        UserError: the checkpoint has another name.
+    """
+    for key, noun in (("model", "model"), ("dataset", "data set")):
+        theirs, ours = checkpoint["config"][key], names[key]
+        if theirs != ours:
+            raise UserError(
+                f"the checkpoint is of another {noun}: {theirs}, not {ours}; use --{key}={theirs} or another one"
+            )
+
+
 def check_model(checkpoint: dict, config, model: torch.nn.Module) -> None:
     """Compare the model's name, the data set's name, and every parameter's name and shape.
 
     Raises:
         UserError: names the first difference, and the settings that may explain it.
     """
-    for key, noun in (("model", "model"), ("dataset", "data set")):
-        theirs, ours = checkpoint["config"][key], config[key]
-        if theirs != ours:
-            raise UserError(
-                f"the checkpoint is of another {noun}: {theirs}, not {ours}; use --{key}={theirs} or another one"
-            )
+    check_names(checkpoint, config)
     saved, present = (
         {name: tuple(value.shape) for name, value in states.items()}
         for states in (checkpoint["state_dict"], model.state_dict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from datetime import datetime
 from logging import getLogger
 from pathlib import Path
@@ -43,24 +44,34 @@ def run(config, resume: str | None = None) -> Result:
     Raises:
         UserError: a mistake in data, settings or checkpoint; a diverged loss; Ctrl-C.
     """
-    keep_freed_memory()
     config["checkpoint_dir"] = str(Path(resume).parent if resume else new_folder(config))
+    begin(config)
+    dataset = load_dataset(config)
+    getLogger().info(dataset)
+    train_data, valid_data, test_data = split(config, dataset)
+    trainer = make_trainer(config, train_data.dataset, resume)
+    trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
+    test = trainer.evaluate(test_data, show_progress=config["show_progress"])
+    return result_of(config, trainer, test)
+
+
+def begin(config) -> None:
+    """Ready this process for the run of `config`: memory, random generators, log."""
+    keep_freed_memory()
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
-    logger = getLogger()
-    logger.info(config)
-    dataset = load_dataset(config)
-    logger.info(dataset)
-    train_data, valid_data, test_data = split(config, dataset)
+    getLogger().info(config)
+
+
+def make_trainer(config, dataset, resume: str | None = None):
+    """The model of `config`, built on its training data, in a trainer that has taken up the run `resume`."""
     init_seed(config["seed"], config["reproducibility"])
-    model = build_model(config, train_data.dataset)
-    logger.info(model)
+    model = build_model(config, dataset)
+    getLogger().info(model)
     trainer = with_checkpoints(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
     if resume:
         trainer.resume_checkpoint(resume)
-    trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
-    test = trainer.evaluate(test_data, show_progress=config["show_progress"])
-    return _result(config, trainer, test)
+    return trainer
 
 
 def build_model(config, dataset):
@@ -81,7 +92,8 @@ def new_folder(config) -> Path:
     return Path(config["checkpoint_dir"]) / name
 
 
-def _result(config, trainer, test: dict[str, Any]) -> Result:
+def result_of(config, trainer, test: dict[str, Any]) -> Result:
+    """What a trainer that has run to its end found, with the metrics of its test."""
     trained = [epoch.train_seconds for epoch in trainer.history]
     return Result(
         model=config["model"],

@@ -53,7 +53,7 @@ def test_run_recbole_trains_our_model_and_its_checkpoint_loads_through_recbole(t
     result = run_recbole("AWRSR", "ml-100k", config_dict={**QUICK, "checkpoint_dir": str(tmp_path / "saved")})
     assert result["test_result"]["recall@10"] > 0
     (checkpoint,) = (tmp_path / "saved").glob("AWRSR*.pth")
-    config, model, dataset, train_data, *_ = load_data_and_model(str(checkpoint))
+    _, model, dataset, train_data, *_ = load_data_and_model(str(checkpoint))
     assert type(model).__name__ == "AWRSR"
     assert isinstance(dataset, PrefixDataset)
     assert len(train_data.dataset) > 90_000

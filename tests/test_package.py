@@ -1,0 +1,97 @@
+"""What a stranger installs: the files, the imports, and the commands of the README."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import recbole_attn
+from recbole_attn.model import MODELS
+from recbole_attn.registry import properties_dir
+
+ROOT = Path(__file__).parent.parent
+FREE_OF_RECBOLE = ("masks", "dropout", "attention", "encoder")
+QUICK = {"epochs": 1, "hidden_size": 8, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 8192}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("module", FREE_OF_RECBOLE)
+def test_attention_is_usable_without_recbole(module):
+    code = f"""
+import sys, types
+package = types.ModuleType("recbole_attn")
+package.__path__ = [{str(ROOT / "recbole_attn")!r}]
+sys.modules.update(recbole_attn=package, recbole=None)  # None makes every import of RecBole fail
+import recbole_attn.{module}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_model_has_a_property_file():
+    assert {path.stem for path in (properties_dir() / "model").glob("*.yaml")} == set(MODELS)
+
+
+def test_a_wheel_brings_its_properties_and_commands(tmp_path):
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
+    code = "import recbole_attn.registry as r; print(r.__file__); print(r.model_properties('AWRSR').read_text())"
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": ""}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                          env=environment)  # fmt: skip
+    where, _, properties = done.stdout.partition("\n")
+    assert where.startswith(str(tmp_path / "site")), done.stderr
+    assert yaml.safe_load(properties)["refinement"] == "value"
+    assert (tmp_path / "site" / "bin" / "recbole-attn").exists()
+
+
+def test_the_version_is_the_same_everywhere():
+    assert f'version="{recbole_attn.__version__}"' in (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert f"## {recbole_attn.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
+    """Every `python run_recbole_attn.py` line, in order and in one folder, cut to one epoch and small sizes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("n_heads: 4\n")
+    (tmp_path / "histories.tsv").write_text("anna\t50 172\n")
+    commands = re.findall(r"^ +python (run_recbole_attn\.py .+)$", README, flags=re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", *_quick(command, tmp_path)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert done.stdout.count("anna\t") == 10
+
+
+def _quick(command, folder):
+    program, *words = shlex.split(command)
+    words = [re.sub(r"saved/RUN", lambda _: str(next(folder.glob("saved/AWRSR*"))), word) for word in words]
+    words = ["--epochs=1" if word.startswith("--epochs") else word for word in words]
+    if any(word.startswith("--model") for word in words):
+        words += [f"--{key}={value}" for key, value in QUICK.items()]
+    return [str(ROOT / program), *words]
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    """The snippets, against a checkpoint made for them."""
+    monkeypatch.chdir(tmp_path)
+    train = (
+        "--model=AWRSR --dataset=ml-100k --epochs=1 --hidden_size=8 --MAX_ITEM_LIST_LENGTH=5 --train_batch_size=8192"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-m", "recbole_attn", *train.split()], check=True)
+    (checkpoint,) = tmp_path.glob("saved/*/best.pth")
+    blocks = re.findall(r"((?:^ {6}(?:from|import|recommend|run_recbole).*\n)+)", README, flags=re.MULTILINE)
+    assert len(blocks) == 2
+    for block in blocks:
+        code = re.sub(r"^ {6}", "", block, flags=re.MULTILINE).replace("saved/RUN/best.pth", str(checkpoint))
+        code = code.replace('dataset="ml-100k")', f'dataset="ml-100k", config_dict={QUICK})')
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
