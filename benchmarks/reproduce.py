@@ -3,7 +3,7 @@
     python benchmarks/reproduce.py
 
 Exit code 1 where a test metric is further away than the tolerance. On the machine of the committed result the numbers
-are the same to the last digit; another processor, thread count or torch rounds differently, and training amplifies that.
+are the same to the last digit; another processor, thread count or torch rounds otherwise, and training amplifies that.
 """
 
 from __future__ import annotations

@@ -67,13 +67,15 @@ def stand_in_for_ray() -> None:
     try:
         importlib.import_module("ray.tune")
     except Exception:  # ray fails in many ways: ImportError, AttributeError, TypeError ...
-        ray, tune = (types.ModuleType(name) for name in ("ray", "ray.tune"))
-        for module in (ray, tune):
-            module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, loader=None)
-        ray.__path__ = []
-        ray.tune = tune
-        tune.report = lambda **metrics: None
-        sys.modules.update({"ray": ray, "ray.tune": tune})
+        tune = _stub("ray.tune", report=lambda **metrics: None)
+        sys.modules.update({"ray": _stub("ray", tune=tune, __path__=[]), "ray.tune": tune})
+
+
+def _stub(name: str, **contents) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)  # `find_spec` asks for one
+    vars(module).update(contents)
+    return module
 
 
 def let_recbole_load_checkpoints() -> None:

@@ -58,6 +58,7 @@ def run(config, resume: str | None = None) -> Result:
 def begin(config) -> None:
     """Ready this process for the run of `config`: memory, random generators, log."""
     keep_freed_memory()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     getLogger().info(config)
