@@ -12,6 +12,7 @@ import importlib
 import importlib.machinery
 import sys
 import types
+import warnings
 
 import numpy
 import pandas
@@ -65,7 +66,9 @@ def stand_in_for_ray() -> None:
     RecBole needs nothing but `tune.report`, and that only inside a Ray trial, which cannot exist without ray.
     """
     try:
-        importlib.import_module("ray.tune")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ray's own, about setuptools
+            importlib.import_module("ray.tune")
     except Exception:  # ray fails in many ways: ImportError, AttributeError, TypeError ...
         tune = _stub("ray.tune", report=lambda **metrics: None)
         sys.modules.update({"ray": _stub("ray", tune=tune, __path__=[]), "ray.tune": tune})
