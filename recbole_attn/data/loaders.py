@@ -19,6 +19,7 @@ from torch.utils.data import Sampler
 from recbole_attn.data.order import TimeOrder
 from recbole_attn.data.prefixes import OrderedDataset, PrefixDataset
 from recbole_attn.data.splits import Splits
+from recbole_attn.data.windows import WindowLoader
 from recbole_attn.errors import UserError
 
 _NOWHERE = os.path.join(os.devnull, "none")  # cannot exist
@@ -116,6 +117,8 @@ def split(config, dataset) -> tuple:
         train, valid, test = data_preparation(config, dataset)
     finally:
         config["dataloaders_save_path"] = asked
+    if config["training"] == "sequence":
+        return WindowLoader(config, train.dataset, train._sampler, shuffle=config["shuffle"]), valid, test
     if config["length_buckets"] is not None and isinstance(train.dataset, stock.SequentialDataset):
         train = BucketLoader(config, train.dataset, train._sampler, shuffle=config["shuffle"])
     return train, valid, test
