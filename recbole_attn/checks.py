@@ -127,3 +127,14 @@ def check_built(config: Config, stack: Stack) -> None:
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
         origin = stack.origins.get("eval_args.order", "")
         raise UserError(f"eval_args.order = {config['eval_args']['order']} ({origin}): {config['model']} needs TO")
+    if config["training"] == "sequence" and not getattr(config.model_class, "one_pass", False):
+        origin = stack.origins.get("training", "")
+        raise UserError(
+            f"training = sequence ({origin}): {config['model']} cannot learn every position of a history in one pass; "
+            "use training=prefix"
+        )
+    if config["training"] == "sequence" and config["length_buckets"] is not None:
+        raise UserError(
+            f"length_buckets = {config['length_buckets']} ({stack.origins.get('length_buckets', '')}) groups prefixes, "
+            "and training = sequence has none; set it to ~"
+        )

@@ -25,9 +25,16 @@ ACTIVATIONS = {
 
 
 class Encoded(NamedTuple):
-    """Hidden states (B, R, D), and what the mechanism of each layer handed over."""
+    """What a layer, or a stack of them, makes of its input.
+
+    Attributes:
+        hidden: (B, R, D).
+        shadow: (B, R, D), what a mechanism's second context came to; None where no mechanism gave one.
+        aux: what the mechanism handed over, in a list for each layer.
+    """
 
     hidden: Tensor
+    shadow: Tensor | None
     aux: list[Any]
 
 
@@ -71,11 +78,12 @@ class Layer(nn.Module):
         self.dropout = Dropout(dropout)
         self.activation = ACTIVATIONS[activation]
 
-    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Any]:
-        """Hidden states of the query rows (B, R, D), and the mechanism's `aux`."""
+    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Encoded:
+        """Hidden states of the query rows."""
         values = split_heads(self.value(x), self.attention.n_heads)
-        context, aux = self.attention.attend(x, values, mask, rows)
-        return self.finish(select_rows(x, rows), context), aux
+        context, shadow, aux = self.attention.attend(x, values, mask, rows)
+        chosen = select_rows(x, rows)
+        return Encoded(self.finish(chosen, context), None if shadow is None else self.finish(chosen, shadow), [aux])
 
     def finish(self, x: Tensor, context: Tensor) -> Tensor:
         """All that follows attention: x (B, R, D) and context (B, H, R, d) → (B, R, D)."""
@@ -85,6 +93,9 @@ class Layer(nn.Module):
 
 class Encoder(nn.Module):
     """A stack of layers; only the last one is spared the rows that nobody reads.
+
+    A shadow that a layer gives goes through all later layers, beside the hidden states and by the same weights; where
+    a later layer gives a shadow of its own, the shadow of the shadow goes on.
 
     Raises:
         ValueError: no layers.
@@ -97,9 +108,14 @@ class Encoder(nn.Module):
             raise ValueError("n_layers must be at least 1, not 0")
 
     def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Encoded:
-        """(B, L, D) → hidden states of `rows` (B, R, D), or of all positions."""
-        handed_over = []
+        """(B, L, D) → hidden states of `rows`, or of all positions."""
+        shadow: Tensor | None = None
+        handed_over: list[Any] = []
         for layer in self.layers:
-            x, aux = layer(x, mask, rows if layer is self.layers[-1] else None)
-            handed_over.append(aux)
-        return Encoded(x, handed_over)
+            read = rows if layer is self.layers[-1] else None
+            beside: Encoded | None = None if shadow is None else layer(shadow, mask, read)
+            x, shadow, aux = layer(x, mask, read)
+            if beside is not None:
+                shadow = beside.hidden if beside.shadow is None else beside.shadow
+            handed_over += aux
+        return Encoded(x, shadow, handed_over)

@@ -1,9 +1,10 @@
 """Every mechanism in every variant, for the tests that hold for all of them."""
 
 import reference
+import reference_calibrated
 import torch
 
-from recbole_attn.attention import Refined, Softmax
+from recbole_attn.attention import Adversary, Calibrated, Refined, Softmax, Spatial
 
 SIZES = {"hidden_size": 8, "n_heads": 2, "dropout": 0.0}
 
@@ -11,6 +12,24 @@ SIZES = {"hidden_size": 8, "n_heads": 2, "dropout": 0.0}
 def _refined(**changes):
     settings = {"refinement": "simple", "scale": "learned", "scale_init": 10.0, "index": "start", "mix": 0.3}
     return Refined(**SIZES, max_length=9, **{**settings, **changes})
+
+
+CLEAN = {"renorm": "divide", "noise": "attention", "keep_mask": "sigmoid", "penalty": "rms"}
+RELEASED = {"renorm": "softmax", "noise": "gaussian", "keep_mask": "softmax", "penalty": "frobenius"}
+
+
+def calibrated(preset=CLEAN, order=True, distance=True, adversarial=True, max_length=9, **changes):
+    """Calibrated attention without dropout."""
+    sizes = {name: SIZES[name] for name in ("hidden_size", "n_heads")}
+    settings = {"combine": "gate", "gate": "learned", "gate_width": max_length, "attacks": True}
+    settings["dropout_on"] = "weights" if preset is CLEAN else "maps"
+    return Calibrated(
+        **SIZES,
+        spatial=Spatial(head_size=4, use_order=order, use_distance=distance),
+        adversary=Adversary(**sizes, **preset, keep_start=0.7) if adversarial else None,
+        renorm=preset["renorm"],
+        **{**settings, **changes},
+    )
 
 
 MECHANISMS = {
@@ -24,13 +43,26 @@ MECHANISMS = {
     "bahdanau": (lambda: _refined(refinement="bahdanau"), reference.refined),
     "value, recent": (lambda: _refined(refinement="value", index="recent"), reference.refined),
     "value_map, recent": (lambda: _refined(refinement="value_map", index="recent"), reference.refined),
+    "calibrated": (calibrated, reference_calibrated.weights),
+    "calibrated, released": (lambda: calibrated(RELEASED), reference_calibrated.weights),
+    "calibrated by order": (lambda: calibrated(distance=False, adversarial=False), reference_calibrated.weights),
+    "calibrated by distance": (lambda: calibrated(order=False, adversarial=False), reference_calibrated.weights),
+    "calibrated by attack": (lambda: calibrated(order=False, distance=False), reference_calibrated.weights),
+    "calibrated, fixed": (lambda: calibrated(combine="fixed"), reference_calibrated.weights),
+    "calibrated, annealing": (lambda: calibrated(combine="annealing"), reference_calibrated.weights),
+    "calibrated, half": (lambda: calibrated(RELEASED, gate=0.5), reference_calibrated.weights),
 }
 
 
 def make(name):
     """The named mechanism in float64 with weights large enough that its maps are far from uniform."""
     torch.manual_seed(1)
-    mechanism = MECHANISMS[name][0]().double()
+    return far_from_uniform(MECHANISMS[name][0]())
+
+
+def far_from_uniform(mechanism):
+    """In float64, with weights that are not small."""
+    mechanism = mechanism.double()
     with torch.no_grad():
         for parameter in mechanism.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -110,6 +110,10 @@ REFUSED = {
     "a negative probability": ({"attn_dropout_prob": -0.1}, "attn_dropout_prob"),
     "a layer that does not exist": ({"attention_layers": "[2]"}, "attention_layers must be all or a list of layers"),
     "a filter that leaves nothing": ({"user_inter_num_interval": "[100,inf)"}, "user_inter_num_interval"),
+    "one pass both ways": ({"model": "BERT4Rec", "training": "sequence"}, "BERT4Rec cannot learn every position"),
+    "one pass counted back": ({"training": "sequence", "index": "recent"}, "use index=start or training=prefix"),
+    "buckets of whole sequences": ({"training": "sequence", "length_buckets": 3}, "length_buckets = 3"),
+    "no buckets at all": ({"length_buckets": 0}, "length_buckets"),
     "no such checkpoint": ({"resume": "nowhere.pth"}, "nowhere.pth"),
 }
 

@@ -59,6 +59,11 @@ def copy_from_recbole(ours, theirs):
         (ours.position_embedding, theirs.position_embedding),
         (ours.input_norm, theirs.LayerNorm),
     ]
+    copy_layers(ours, theirs, pairs)
+
+
+def copy_layers(ours, theirs, pairs):
+    """Copy the weights of RecBole's encoder into ours, and those of the pairs."""
     for mine, other in zip(ours.encoder.layers, theirs.trm_encoder.layer):
         attention, feed_forward = other.multi_head_attention, other.feed_forward
         pairs += [
@@ -94,13 +99,16 @@ def test_attnsasrec_with_copied_weights_is_recboles_sasrec(loss_type, hidden_act
     torch.testing.assert_close(ours.item_embedding.weight.grad, theirs.item_embedding.weight.grad, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+LOSSES = [(name, loss) for name in MODELS for loss in get_model(name).losses]
+
+
+@pytest.mark.parametrize(("name", "loss_type"), LOSSES)
 @pytest.mark.parametrize(("n_heads", "n_layers", "length"), [(1, 1, 5), (2, 4, 50), (8, 2, 200), (4, 3, 20)])
 def test_every_size_trains(name, loss_type, n_heads, n_layers, length):
     model = build(name, loss_type=loss_type, n_heads=n_heads, n_layers=n_layers, MAX_ITEM_LIST_LENGTH=length)
     interaction = batch(length)
-    loss = model.calculate_loss(interaction)
+    losses = model.calculate_loss(interaction)
+    loss = sum(losses) if isinstance(losses, tuple) else losses  # as RecBole's trainer does
     loss.backward()
     assert loss.isfinite()
     unused = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
@@ -131,9 +139,91 @@ def test_scoring_draws_no_random_numbers(name):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_cross_entropy_in_chunks_is_the_same_loss():
+    plain, chunked = build("AttnSASRec").eval(), build("AttnSASRec", ce_chunk=7).eval()
+    torch.testing.assert_close(chunked.calculate_loss(batch()), plain.calculate_loss(batch()))
+
+
 def test_awrsr_without_refined_layers_is_attnsasrec():
     control, model = build("AttnSASRec").eval(), build("AWRSR", attention_layers=[]).eval()
     torch.testing.assert_close(model.full_sort_predict(batch()), control.full_sort_predict(batch()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("control", "name"), [("AttnSASRec", "ACTSR"), ("AttnBERT4Rec", "ACBERT4Rec")])
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"use_order": False, "use_distance": False, "gate": 1.0, "attn_dropout_prob": 0.0},
+        {"use_order": False, "use_distance": False, "use_adversarial": False},
+        {"attention_layers": []},
+    ],
+    ids=["gate at 1", "no adversary", "no layer"],
+)
+def test_without_calibration_a_model_is_its_control(control, name, neutral):
+    changes = {"position_embedding": True, "initializer_range": 0.2, "hidden_dropout_prob": 0.0}
+    plain, model = build(control, **changes, **neutral), build(name, **changes, **neutral)
+    unknown = plain.load_state_dict(model.state_dict(), strict=False)
+    assert not unknown.missing_keys
+    interaction = batch()
+    torch.testing.assert_close(model.eval().full_sort_predict(interaction), plain.eval().full_sort_predict(interaction))
+    for each in (plain, model):
+        torch.manual_seed(3)
+        losses = each.train().calculate_loss(interaction)
+        (sum(losses) if isinstance(losses, tuple) else losses).backward()
+        each.loss = losses[0] if isinstance(losses, tuple) else losses
+    torch.testing.assert_close(model.loss, plain.loss)
+    theirs = dict(model.named_parameters())
+    for key, parameter in plain.named_parameters():
+        torch.testing.assert_close(theirs[key].grad, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_preset_decides_what_is_left_to_it_and_a_value_given_wins(caplog):
+    with caplog.at_level("INFO"):
+        clean, released = build("ACTSR"), build("ACTSR", preset="released")
+    assert not caplog.records
+    kinds = [
+        (m.renorm, m.dropout_on, m.adversary.kind, m.adversary.noise, m.adversary.penalty) for m in attentions(clean)
+    ]
+    assert kinds == 2 * [("divide", "weights", "sigmoid", "attention", "rms")]
+    kinds = [
+        (m.renorm, m.dropout_on, m.adversary.kind, m.adversary.noise, m.adversary.penalty) for m in attentions(released)
+    ]
+    assert kinds == 2 * [("softmax", "maps", "softmax", "gaussian", "frobenius")]
+    assert (clean.penalty_weight, released.penalty_weight) == (1.0, 0.03)
+    assert [m.gate_map.out_features for m in (*attentions(clean), *attentions(released))] == [10, 10, 50, 50]
+    with caplog.at_level("INFO"):
+        mixed = build("ACTSR", preset="released", renorm="divide", w=0.3, noise="gaussian")
+    assert (attentions(mixed)[0].renorm, mixed.penalty_weight) == ("divide", 0.3)
+    assert [record.message for record in caplog.records] == [
+        "preset released: renorm = divide is set, in place of softmax",
+        "preset released: w = 0.3 is set, in place of 0.03",
+    ]
+
+
+def attentions(model):
+    return [layer.attention for layer in model.encoder.layers]
+
+
+def test_the_attack_strikes_in_the_last_calibrated_layer_or_in_all():
+    model = build("ACTSR", n_layers=3, attention_layers=[0, 1])
+    assert [getattr(m, "attacks", None) for m in attentions(model)] == [False, True, None]
+    model = build("ACTSR", n_layers=3, attention_layers=[0, 1], attacked_layers="all")
+    assert [getattr(m, "attacks", None) for m in attentions(model)] == [True, True, None]
+
+
+def test_positions_are_embedded_on_demand():
+    assert not any("position_embedding" in name for name in build("ACTSR").state_dict())
+    assert build("ACTSR", position_embedding=True).position_embedding.weight.shape == (10, 64)
+    assert build("ACBERT4Rec", position_embedding=True).position_embedding.weight.shape == (11, 64)
+
+
+def test_a_gate_of_a_long_model_uses_its_first_columns_for_a_short_batch():
+    model, interaction = build("ACTSR").eval(), batch(6)
+    before = model.full_sort_predict(interaction)
+    with torch.no_grad():
+        for mechanism in attentions(model):
+            mechanism.gate_map.weight[6:] = 9.0
+    torch.testing.assert_close(model.full_sort_predict(interaction), before, rtol=0, atol=0)
 
 
 def test_refined_attention_stands_in_the_chosen_layers_only():
@@ -163,3 +253,23 @@ def test_refined_attention_stands_in_the_chosen_layers_only():
 def test_a_bad_value_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
         build("AWRSR", **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "dirty"}, "preset must be one of clean, released, not 'dirty'"),
+        ({"combine": "sum"}, "combine must be one of fixed, annealing, gate, not 'sum'"),
+        ({"gate": -1.0}, r"gate must be learned or a number in \[0, 1\], not -1.0"),
+        ({"gate_width": 9}, "gate_width must be at least 10, the longest history, not 9"),
+        ({"attacked_layers": "first"}, "attacked_layers must be last or all, not 'first'"),
+        ({"attention_layers": [2]}, r"attention_layers must be all or a list of layers from 0 to 1, not \[2\]"),
+        ({"keep_start": 1.0}, r"keep_start must lie in \(0, 1\), not 1.0"),
+        ({"w": -0.1}, "w must be at least 0, not -0.1"),
+        ({"n_heads": 3}, "hidden_size must be a multiple of n_heads, not 64 with n_heads=3"),
+        ({"n_heads": 0}, "hidden_size must be a multiple of n_heads, not 64 with n_heads=0"),
+    ],
+)
+def test_a_bad_value_of_calibration_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build("ACTSR", **changes)

@@ -14,7 +14,7 @@ from recbole_attn.model import MODELS
 from recbole_attn.registry import properties_dir
 
 ROOT = Path(__file__).parent.parent
-FREE_OF_RECBOLE = ("masks", "dropout", "attention", "encoder")
+FREE_OF_RECBOLE = ("masks", "dropout", "attention", "encoder", "objective", "cross_entropy")
 QUICK = {"epochs": 1, "hidden_size": 8, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 8192}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -3,10 +3,13 @@
 import pytest
 import torch
 from atomic_files import config, write_tiny
-from recbole.utils import init_seed
+from recbole.utils import get_model, init_seed
 
 from recbole_attn.data import load_dataset, split
 from recbole_attn.data.windows import WindowLoader, windows_of
+from recbole_attn.model import MODELS
+from recbole_attn.run import build_model
+from recbole_attn.settings import load_settings
 
 
 def users_of(lengths):
@@ -102,3 +105,27 @@ def test_each_counted_target_of_a_pairwise_loss_has_one_other_item(loader):
     assert (target != negative)[target > 0].all()
     assert set(negative[target > 0].tolist()) == set(range(1, made.dataset.item_num))
     assert (negative[target == 0] == 0).all()
+
+
+ONE_PASS = [name for name in MODELS if get_model(name).one_pass]
+
+
+@pytest.mark.parametrize("model", ONE_PASS)
+@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+def test_one_pass_has_the_loss_of_all_prefixes(model, loss_type, tmp_path):
+    """While a history fits, each position of a causal model sees what the prefix that ends there sees."""
+    write_tiny(tmp_path)
+    settings = {"dataset": "tiny", "data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 30, "loss_type": loss_type}
+    settings.update(hidden_dropout_prob=0.0, attn_dropout_prob=0.0, train_batch_size=10**6)
+    losses = []
+    for training in ("prefix", "sequence"):
+        config = load_settings(model, config_dict={**settings, "training": training}).config
+        loader, *_ = split(config, load_dataset(config))
+        init_seed(1, True)
+        network = build_model(config, loader.dataset).double().eval()
+        (batch,) = loader
+        negative = batch["item_id"] % (loader.dataset.item_num - 1) + 1
+        batch.interaction["neg_item_id"] = negative * (batch["item_id"] > 0)
+        loss = network.calculate_loss(batch)
+        losses.append(loss[0] if isinstance(loss, tuple) else loss)
+    torch.testing.assert_close(*losses)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from recbole_attn.dropout import Dropout
@@ -18,9 +19,16 @@ from recbole_attn.masks import select_rows
 
 
 class Attended(NamedTuple):
-    """What a layer gets: the context (B, H, R, d), and whatever else the mechanism's loss needs."""
+    """What a layer gets from its mechanism.
+
+    Attributes:
+        context: what the query rows read, (B, H, R, d).
+        shadow: a second such context, which a layer treats as the first. Whatever comes of it reaches a loss only.
+        aux: whatever else the mechanism's loss needs.
+    """
 
     context: Tensor
+    shadow: Tensor | None = None
     aux: Any = None
 
 
@@ -79,3 +87,8 @@ def split_heads(x: Tensor, n_heads: int) -> Tensor:
 def join_heads(x: Tensor) -> Tensor:
     """(B, H, L, d) → (B, L, D)."""
     return x.transpose(1, 2).flatten(-2)
+
+
+def full_precision(scores: Tensor) -> Tensor:
+    """Half precision, as autocast makes it, widened to float32; float32 and float64 as they are."""
+    return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores

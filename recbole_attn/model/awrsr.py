@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from recbole_attn.attention import Attention, Refined
-from recbole_attn.model.sasrec import SASRecBackbone, softmax_attention
+from recbole_attn.model.backbone import chosen_layers, softmax_attention
+from recbole_attn.model.sasrec import SASRecBackbone
 
 
 class AWRSR(SASRecBackbone):
@@ -12,6 +13,11 @@ class AWRSR(SASRecBackbone):
     def build_attention(self, config, depth: int) -> Attention:
         if depth not in chosen_layers(config["attention_layers"], config["n_layers"]):
             return softmax_attention(config)
+        if config["index"] == "recent" and config["training"] == "sequence":
+            raise ValueError(
+                "index=recent counts back from a row's last item, and training=sequence asks for the target of every "
+                "item; use index=start or training=prefix"
+            )
         return Refined(
             hidden_size=config["hidden_size"],
             n_heads=config["n_heads"],
@@ -23,16 +29,3 @@ class AWRSR(SASRecBackbone):
             index=config["index"],
             mix=config["mix"],
         )
-
-
-def chosen_layers(choice, n_layers: int) -> set[int]:
-    """The layers, counted from 0, that `attention_layers: all | [0, 2]` names.
-
-    Raises:
-        ValueError: not "all" and not a list of existing layers.
-    """
-    if choice == "all":
-        return set(range(n_layers))
-    if isinstance(choice, (list, tuple)) and all(depth in range(n_layers) for depth in choice):
-        return set(choice)
-    raise ValueError(f"attention_layers must be all or a list of layers from 0 to {n_layers - 1}, not {choice!r}")
