@@ -27,7 +27,10 @@ setup(
     python_requires=">=3.9",
     packages=[*find_packages(include=["recbole_attn", "recbole_attn.*"]), "recbole_attn.properties"],
     package_dir={"recbole_attn.properties": "properties"},
-    package_data={"recbole_attn.properties": ["*.yaml", "*/*.yaml"]},
+    package_data={
+        "recbole_attn.properties": ["*.yaml", "*/*.yaml"],
+        "recbole_attn.compare.report": ["report.css", "report.js"],
+    },
     install_requires=[
         "recbole==1.2.1; python_version < '3.12'",
         "numpy>=1.22",
@@ -39,9 +42,19 @@ setup(
         *(f"{requirement}; python_version >= '3.12'" for requirement in RECBOLE_WITHOUT_RAY),
     ],
     extras_require={
-        "test": ["pytest>=7", "hyperopt==0.2.5", "setuptools<82"],
+        "report": ["matplotlib>=3.6"],
+        "cluster": ["dask[distributed]>=2023.5"],
+        "test": ["pytest>=7", "hyperopt==0.2.5", "setuptools<82", "matplotlib>=3.6"],
         "tune": ["hyperopt==0.2.5", "setuptools<82"],
-        "dev": ["pytest>=7", "hyperopt==0.2.5", "setuptools<82", "ruff>=0.6", "mypy>=1.8", "types-PyYAML"],
+        "dev": [
+            "pytest>=7",
+            "hyperopt==0.2.5",
+            "setuptools<82",
+            "ruff>=0.6",
+            "mypy>=1.8",
+            "types-PyYAML",
+            "matplotlib>=3.6",
+        ],
     },
     entry_points={"console_scripts": ["recbole-attn = recbole_attn.cli:main"]},
     classifiers=[

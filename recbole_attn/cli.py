@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.command_line import parse_command_line
+from recbole_attn.compare.plan import is_comparison
 from recbole_attn.describe import describe, help_text
 from recbole_attn.errors import UserError
 from recbole_attn.matching import check_names
@@ -15,13 +16,18 @@ from recbole_attn.recommender import Recommender, read_histories
 from recbole_attn.run import Result, run
 from recbole_attn.settings import Settings, load_settings
 
-MISTAKE = 2
+INCOMPLETE, MISTAKE = 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, or 2 after one line on stderr about the user's mistake."""
+    """Run one command. Returns the exit code: 0; 1 where trials of a comparison failed; 2 after one line on stderr
+    about the user's mistake.
+    """
     try:
-        print(_answer(parse_command_line(sys.argv[1:] if argv is None else argv)))
+        options = parse_command_line(sys.argv[1:] if argv is None else argv)
+        if not options.get("help") and is_comparison(options):
+            return _compare(options)
+        print(_answer(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
@@ -40,6 +46,14 @@ def _answer(options: dict[str, Any]) -> str:
     if options.get("show_config"):
         return describe(settings)
     return summary(run(settings.config, options.get("resume")))
+
+
+def _compare(options: Mapping[str, Any]) -> int:
+    from recbole_attn.compare.command import compare  # brings scipy.stats, which one run does without
+
+    text, failed = compare(options)
+    print(text)
+    return INCOMPLETE if failed else 0
 
 
 def _settings(options: dict[str, Any]) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from datetime import datetime
 from logging import getLogger
 from pathlib import Path
@@ -64,12 +65,15 @@ def begin(config) -> None:
     getLogger().info(config)
 
 
-def make_trainer(config, dataset, resume: str | None = None):
-    """The model of `config`, built on its training data, in a trainer that has taken up the run `resume`."""
+def make_trainer(config, dataset, resume: str | None = None, extend: Callable[[type], type] = with_checkpoints):
+    """The model of `config`, built on its training data, in a trainer that has taken up the run `resume`.
+
+    `extend` makes of RecBole's trainer class the one that is used.
+    """
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, dataset)
     getLogger().info(model)
-    trainer = with_checkpoints(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
+    trainer = extend(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
     if resume:
         trainer.resume_checkpoint(resume)
     return trainer

@@ -45,18 +45,19 @@ def load_settings(
     config_files: str | Sequence[str | Path] = (),
     config_dict: Mapping[str, Any] | None = None,
     command_line: Mapping[str, Any] | None = None,
+    layers: Sequence[Layer] = (),
 ) -> Settings:
     """The settings of one run. No argument is changed; `sys.argv` is not read.
 
     `model` and `dataset` may stand in a config file, the dict or the command line instead. `command_line` is what
     `parse_command_line` returns; run options in it (resume, help ...) are left alone, but those of predicting are not
-    settings.
+    settings. `layers` rank between the config files and the dict.
 
     Raises:
         UserError: an unknown model, setting or metric, a value that is not allowed, an unreadable config file, or
             settings that contradict each other.
     """
-    user = _user_layers(config_files, config_dict or {}, command_line or {})
+    user = _user_layers(config_files, layers, config_dict or {}, command_line or {})
     model, dataset = _name("model", model, user), _name("dataset", dataset, user)
     require_model(model)
     schema = schema_of(model, dataset)
@@ -74,10 +75,13 @@ def load_settings(
     return Settings(config, stack.origins)
 
 
-def _user_layers(config_files: str | Sequence, config_dict: Mapping, command_line: Mapping) -> list[Layer]:
+def _user_layers(
+    config_files: str | Sequence, others: Sequence[Layer], config_dict: Mapping, command_line: Mapping
+) -> list[Layer]:
     """The user's layers, the weakest first."""
     files = config_files or command_line.get("config_files") or ()
     layers = [read_user_file(file) for file in (files.split() if isinstance(files, str) else files)]
+    layers += others
     given = {key: typed(value) if isinstance(value, str) else value for key, value in config_dict.items()}
     layers.append(Layer(CONFIG_DICT, copy.deepcopy(given)))
     options = {key for key in run_options() if key not in (*NAMES, *PREDICTION)}

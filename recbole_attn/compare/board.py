@@ -1,0 +1,123 @@
+"""What is done, running and waiting: a live table on a terminal, one line for each event elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from time import monotonic
+from typing import TextIO
+
+from recbole_attn.compare.store import Store
+from recbole_attn.compare.trials import Trial
+
+_REDRAW = 1.0  # seconds
+_STATES = ("done", "failed", "running", "waiting")
+
+
+class Board:
+    """Watches the trials of a comparison. Call it with those that are running."""
+
+    def __init__(self, store: Store, trials: Sequence[Trial], jobs: int, stream: TextIO | None = None):
+        self.store, self.trials, self.jobs = store, list(trials), jobs
+        self.stream = sys.stderr if stream is None else stream
+        self._live = self.stream.isatty()
+        self._drawn, self._next = 0, 0.0
+        self._states = {trial.key: self._state(trial, ()) for trial in trials}
+        if self._states and not self._live:
+            self._say(self._summary(()))
+
+    def __call__(self, running: Sequence[Trial]) -> None:
+        keys = {trial.key for trial in running}
+        before, self._states = self._states, {trial.key: self._state(trial, keys) for trial in self.trials}
+        changed = [trial for trial in self.trials if self._states[trial.key] != before[trial.key]]
+        if self._live:
+            if changed or monotonic() >= self._next:
+                self._redraw(running)
+        else:
+            for trial in changed:
+                self._say(self._event(trial))
+
+    def _state(self, trial: Trial, running) -> str:
+        if trial.key in running:
+            return "running"
+        if self.store.result(trial):
+            return "done"
+        return "failed" if self.store.failure(trial) else "waiting"
+
+    def _event(self, trial: Trial) -> str:
+        state = self._states[trial.key]
+        line = f"{state:<8} {_name(trial)}"
+        if state == "failed":
+            line += f": {self.store.failure(trial)}"
+        if state == "done":
+            result = self.store.result(trial) or {}
+            line += f": {result['epochs']} epochs, {_duration(result['seconds'])}; {self._summary(())}"
+        return line
+
+    def _redraw(self, running: Sequence[Trial]) -> None:
+        self._next = monotonic() + _REDRAW
+        width = shutil.get_terminal_size().columns - 1
+        lines = [line[:width] for line in self.lines(running)]
+        up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
+        self.stream.write(up + "".join(f"{line}\n" for line in lines))
+        self.stream.flush()
+        self._drawn = len(lines)
+
+    def lines(self, running: Sequence[Trial]) -> list[str]:
+        """The live table: a line for each row and data set, then one for each running trial, then the sum."""
+        groups: dict[tuple[str, str], list[Trial]] = {}
+        for trial in self.trials:
+            groups.setdefault((trial.row, trial.dataset), []).append(trial)
+        wide = max(len(row) for row, _ in groups)
+        lines = [f"{row:<{wide}}  {dataset:<12} {self._counts(group)}" for (row, dataset), group in groups.items()]
+        return [*lines, *(f"  {_name(trial)}: {self._epoch(trial)}" for trial in running), self._summary(running)]
+
+    def _counts(self, trials: Sequence[Trial]) -> str:
+        states = [self._states[trial.key] for trial in trials]
+        return ", ".join(f"{states.count(state)} {state}" for state in _STATES if state in states)
+
+    def _epoch(self, trial: Trial) -> str:
+        progress = self.store.progress(trial)
+        if not progress:
+            return "starting"
+        best = f"best {progress['best']:.4f} in epoch {progress['best_epoch'] + 1}"
+        return f"epoch {progress['epoch']}, {best}, {progress['seconds_per_epoch']:.1f} s each"
+
+    def _summary(self, running: Sequence[Trial]) -> str:
+        left = self._seconds_left(running)
+        return self._counts(self.trials) + (f"; about {_duration(left)} left" if left else "")
+
+    def _seconds_left(self, running: Sequence[Trial]) -> float | None:
+        """By what finished trials took: those of the same row, or all. None before the first has ended."""
+        took: dict[str, list[float]] = {}
+        for trial in self.trials:
+            if result := self.store.result(trial):
+                took.setdefault(trial.row, []).append(result["seconds"])
+        if not took:
+            return None
+        everything = [seconds for row in took.values() for seconds in row]
+        total = 0.0
+        for trial in self.trials:
+            if self._states[trial.key] in ("running", "waiting"):
+                known = took.get(trial.row, everything)
+                total += max(0.0, sum(known) / len(known) - self._spent(trial))
+        return total / max(1, min(self.jobs, len(self.trials)))
+
+    def _spent(self, trial: Trial) -> float:
+        progress = self.store.progress(trial) if self._states[trial.key] == "running" else {}
+        return progress["epoch"] * progress["seconds_per_epoch"] if progress else 0.0
+
+    def _say(self, line: str) -> None:
+        self.stream.write(f"{line}\n")
+        self.stream.flush()
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.row}, {trial.dataset}, seed {trial.seed}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

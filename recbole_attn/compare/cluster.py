@@ -1,0 +1,90 @@
+"""Trials on an existing cluster of Dask: one task a trial, on a file system that all machines share.
+
+Dask, not Ray: it is pure Python and installs beside any NumPy and PyTorch, while the newest Ray that RecBole admits
+(2.6.3) can be imported neither with NumPy 2 nor with setuptools 82. Dask starts the task of a lost worker anew on
+another one, and the trial then goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from recbole_attn.compare.schedule import Watcher, run_folder
+from recbole_attn.compare.store import FAILURE, Store, write_json
+from recbole_attn.compare.trials import Trial
+from recbole_attn.errors import UserError
+
+_POLL = 0.5  # seconds
+_PATIENCE = 10  # seconds until a scheduler must have answered
+
+
+class Cluster:
+    """A cluster that answered.
+
+    Args:
+        resources: what a trial takes of a worker, as its `dask worker --resources` names it, such as {"GPU": 1}.
+    """
+
+    def __init__(self, client, resources: dict[str, float] | None = None):
+        self.client, self.resources = client, resources
+
+    def run(self, store: Store, trials: Sequence[Trial], watch: Watcher) -> None:
+        """Run every trial to its end or its failure. What was begun is cancelled when this is interrupted."""
+        futures = {self._submit(store, trial): trial for trial in trials}
+        try:
+            while futures:
+                for future in [future for future in futures if future.done()]:
+                    self._settle(store, futures.pop(future), future)
+                busy = {key for keys in self.client.processing().values() for key in keys} if futures else set()
+                watch([trial for future, trial in futures.items() if future.key in busy])
+                if futures:
+                    time.sleep(_POLL)
+        finally:
+            self.client.cancel(list(futures), force=True)
+
+    def _submit(self, store: Store, trial: Trial):
+        key = f"{trial.key}-{uuid.uuid4().hex[:8]}"
+        return self.client.submit(run_folder, str(store.prepare(trial)), key=key, resources=self.resources)
+
+    def _settle(self, store: Store, trial: Trial, future) -> None:
+        if future.status != "finished" and not store.failure(trial):
+            error = future.exception() if future.status == "error" else None
+            what = f"{type(error).__name__}: {error}" if error else future.status
+            write_json(store.of(trial) / FAILURE, {"reason": f"lost on the cluster ({' '.join(what.split())})"})
+
+
+@contextlib.contextmanager
+def connect(address: str | None, resources: dict[str, float] | None = None) -> Iterator[Cluster]:
+    """The cluster whose scheduler is at `address`.
+
+    Raises:
+        UserError: Dask is not installed, no address, nobody answers there, or no worker has the resources.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UserError("engine = dask: it is not installed; pip install 'dask[distributed]'") from error
+    if not address:
+        raise UserError("engine = dask: needs the address of its scheduler, as in --address=tcp://host:8786")
+    try:
+        client = Client(address, timeout=_PATIENCE)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise UserError(
+            f"address = {address}: no Dask scheduler answers there; start one with `dask scheduler`"
+        ) from error
+    with client:
+        _require_workers(address, client.scheduler_info(n_workers=-1)["workers"], resources or {})
+        yield Cluster(client, resources)
+
+
+def _require_workers(address: str, workers: dict[str, Any], resources: dict[str, float]) -> None:
+    """A task that no worker can take would wait for ever."""
+    if not workers:
+        raise UserError(f"address = {address}: the cluster has no workers; start one with `dask worker {address}`")
+    offers = [worker.get("resources", {}) for worker in workers.values()]
+    if not any(all(offer.get(name, 0) >= amount for name, amount in resources.items()) for offer in offers):
+        raise UserError(f"resources = {resources}: no worker of the cluster offers them; it has {offers}")

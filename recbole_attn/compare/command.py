@@ -1,0 +1,82 @@
+"""The comparison as one command: plan, run what is missing, report."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_attn.compare.board import Board
+from recbole_attn.compare.cluster import connect
+from recbole_attn.compare.grid import choose, grids
+from recbole_attn.compare.outcome import gather
+from recbole_attn.compare.plan import read_plan
+from recbole_attn.compare.report import write_report
+from recbole_attn.compare.report.terminal import terminal
+from recbole_attn.compare.schedule import run_here
+from recbole_attn.compare.store import Store
+from recbole_attn.compare.trials import Trial, trials_of
+from recbole_attn.errors import UserError
+
+Runner = Callable[..., None]
+
+
+def compare(options: Mapping[str, Any]) -> tuple[str, int]:
+    """Run a comparison. Returns what to print, and how many trials failed.
+
+    Raises:
+        UserError: a mistake in what was asked for; nothing has run then.
+    """
+    plan = read_plan(options)
+    tuned = grids(plan)
+    default = {row.name: trials_of(plan, row) for row in plan.rows}
+    candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
+    store = Store(Path(options.get("results") or "results") / plan.name)
+    with store.locked():
+        with runner(options) as run_missing:
+            store.check_protocol([*(trial for trials in default.values() for trial in trials), *candidates])
+            session = Session(store, run_missing, options)
+            session.run(candidates)
+            trials = {row.name: trials_of(plan, row, choose(store, tuned.get(row.name, ()))) for row in plan.rows}
+            session.run([trial for row in trials.values() for trial in row])
+        outcome = gather(plan, store, trials, tuned)
+        files = write_report(outcome, store.folder)
+    return terminal(outcome, files), outcome.failed
+
+
+@contextlib.contextmanager
+def runner(options: Mapping[str, Any]) -> Iterator[Runner]:
+    """What runs trials: this machine, or a cluster, which is reached before anything else happens.
+
+    Raises:
+        UserError: an engine that is not installed, or no cluster at the address.
+    """
+    jobs = options.get("jobs") or 1
+    if options.get("engine"):
+        with connect(options.get("address"), options.get("resources")) as cluster:
+            yield cluster.run
+    elif options.get("address"):
+        raise UserError(f"address = {options['address']}: needs an engine; add --engine=dask")
+    else:
+        yield functools.partial(run_here, jobs=jobs)
+
+
+class Session:
+    """Runs trials that have no result yet; with --rerun, all that this command has not run itself."""
+
+    def __init__(self, store: Store, run_missing: Runner, options: Mapping[str, Any]):
+        self.store, self.run_missing = store, run_missing
+        self.jobs, self.rerun = options.get("jobs") or 1, options.get("rerun", False)
+        self._done: set[str] = set()
+
+    def run(self, trials: Sequence[Trial]) -> None:
+        unique = list({trial.key: trial for trial in trials}.values())
+        if self.rerun:
+            for trial in unique:
+                if trial.key not in self._done:
+                    self.store.forget(trial)
+        board = Board(self.store, unique, self.jobs)
+        self.run_missing(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
+        self._done |= {trial.key for trial in unique}

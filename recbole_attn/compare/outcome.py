@@ -1,0 +1,148 @@
+"""All that a comparison found, computed once for every form of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recbole_attn.compare.grid import Candidate, validation
+from recbole_attn.compare.plan import Plan
+from recbole_attn.compare.ranks import Ranks
+from recbole_attn.compare.statistics import Comparison, by_user, compare_paired, holm
+from recbole_attn.compare.store import RANKS, Store
+from recbole_attn.compare.trials import Trial
+
+
+class Line(NamedTuple):
+    """One row on one data set.
+
+    Attributes:
+        results: of the seeds that finished.
+        ranks: theirs, in the same order.
+        failures: what became of the others: (seed, reason).
+        scores: metric -> value of each seed.
+        against: metric -> comparison with the baseline; empty for the baseline itself.
+        corrected: metric -> its p-value after Holm.
+    """
+
+    name: str
+    model: str
+    results: list[dict[str, Any]]
+    ranks: list[Ranks]
+    failures: list[tuple[int, str]]
+    scores: dict[str, np.ndarray]
+    against: dict[str, Comparison]
+    corrected: dict[str, float]
+
+    def mean(self, metric: str) -> float:
+        return float(self.scores[metric].mean()) if self.scores else float("nan")
+
+    def sd(self, metric: str) -> float:
+        values = self.scores.get(metric, ())
+        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+    def average(self, key: str) -> float:
+        """Mean over seeds of a number that every result has."""
+        return float(np.mean([result[key] for result in self.results])) if self.results else float("nan")
+
+
+class Table(NamedTuple):
+    """One data set. `headline` names the metrics at the cut-off of validation; `metrics` all of them."""
+
+    dataset: str
+    lines: list[Line]
+    metrics: list[str]
+    headline: list[str]
+    protocol: dict[str, Any]
+
+    @property
+    def finished(self) -> list[Line]:
+        return [line for line in self.lines if line.results]
+
+    def best(self, metric: str) -> float:
+        """The highest mean, as it is printed."""
+        return max((round(line.mean(metric), 4) for line in self.finished), default=float("nan"))
+
+
+class Tried(NamedTuple):
+    """One setting of a grid and what validation said of it; None where it failed."""
+
+    row: str
+    dataset: str
+    point: dict[str, Any]
+    score: float | None
+    chosen: bool
+
+
+class Outcome(NamedTuple):
+    plan: Plan
+    tables: list[Table]
+    tried: list[Tried]
+    failed: int
+
+
+def gather(
+    plan: Plan, store: Store, trials: Mapping[str, Sequence[Trial]], tuned: Mapping[str, Sequence[Candidate]]
+) -> Outcome:
+    """Read the results of all trials and compare them."""
+    tables = [_table(plan, store, dataset, trials) for dataset in plan.datasets]
+    failed = sum(len(line.failures) for table in tables for line in table.lines)
+    return Outcome(plan, tables, [tried for row in tuned for tried in _tried(store, row, tuned[row])], failed)
+
+
+def _table(plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]]) -> Table:
+    own = {name: [trial for trial in row if trial.dataset == dataset] for name, row in trials.items()}
+    lines = [_line(store, name, row) for name, row in own.items()]
+    measured = next((list(line.scores) for line in lines if line.scores), [])
+    protocol = next(iter(own.values()))[0].protocol
+    cut = protocol["valid_metric"].partition("@")[2]
+    headline = [name for name in measured if name.partition("@")[2] == cut]
+    return Table(dataset, _compared(lines, plan.baseline, headline), measured, headline, protocol)
+
+
+def _line(store: Store, name: str, trials: Sequence[Trial]) -> Line:
+    results, ranks, failures = [], [], []
+    for trial in trials:
+        result = store.result(trial)
+        if result is None:
+            failures.append((trial.seed, store.failure(trial) or "did not run"))
+        else:
+            results.append({**result, "seed": trial.seed})
+            ranks.append(Ranks.from_file(store.of(trial) / RANKS))
+    names = list(ranks[0].metrics) if ranks else []
+    scores = {metric: np.array([rank.metrics[metric].mean() for rank in ranks]) for metric in names}
+    return Line(name, trials[0].model, results, ranks, failures, scores, {}, {})
+
+
+def _compared(lines: Sequence[Line], baseline: str, metrics: Sequence[str]) -> list[Line]:
+    """The lines with their comparisons; p-values are corrected over all lines and metrics of the table."""
+    base = next(line for line in lines if line.name == baseline)
+    others = [line for line in lines if line is not base and line.ranks and base.ranks]
+    found = {(line.name, metric): _against(line, base, metric) for line in others for metric in metrics}
+    corrected = holm({key: comparison.p for key, comparison in found.items()})
+    return [
+        line._replace(
+            against={metric: found[line.name, metric] for metric in metrics if (line.name, metric) in found},
+            corrected={metric: corrected[line.name, metric] for metric in metrics if (line.name, metric) in found},
+        )
+        for line in lines
+    ]
+
+
+def _against(line: Line, base: Line, metric: str) -> Comparison:
+    row, baseline = (by_user([(rank.user, rank.metrics[metric]) for rank in each.ranks]) for each in (line, base))
+    return compare_paired(row, baseline)
+
+
+def _tried(store: Store, row: str, candidates: Sequence[Candidate]) -> list[Tried]:
+    tried = []
+    for number in range(len(candidates[0].trials)):
+        scores = [validation(store, candidate.trials[number]) for candidate in candidates]
+        best = max((score for score in scores if score is not None), default=None)
+        first = scores.index(best) if best is not None else None
+        for position, candidate in enumerate(candidates):
+            dataset = candidate.trials[number].dataset
+            tried.append(Tried(row, dataset, candidate.point, scores[position], position == first))
+    return tried

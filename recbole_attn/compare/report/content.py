@@ -1,0 +1,150 @@
+"""What the report says, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recbole_attn.compare.outcome import Line, Outcome, Table, Tried
+from recbole_attn.compare.report.background import background
+from recbole_attn.compare.report.blocks import Cell, Figure, Grid, Section, Text, cells, duration, number
+from recbole_attn.compare.report.warnings import failed, warnings
+from recbole_attn.compare.statistics import LEVEL, RESAMPLES, Comparison, marks
+
+NO_FIGURES = "Figures need matplotlib: pip install 'recbole_attn[report]', and run the same command again."
+_MEGA = 1 << 20
+
+
+def sections(outcome: Outcome, figures: Sequence[Figure]) -> list[Section]:
+    """The whole report."""
+    parts = []
+    for table in outcome.tables:
+        parts.append(Section(f"Results on {table.dataset}", [headline(outcome, table), *_notices(outcome, table)]))
+        parts += [_differences(outcome, table), _figures(table, figures), _cost(table), _all_metrics(table)]
+    if outcome.tried:
+        parts.append(_tuning(outcome))
+    parts += background(outcome)
+    return [part for part in parts if part.blocks]
+
+
+def headline(outcome: Outcome, table: Table) -> Grid:
+    """The table that is quoted."""
+    head = ["row", *map(metric_name, table.headline), "seeds"]
+    rows = [
+        cells(line.name, *(score(line, table, metric) for metric in table.headline), _seeds(line))
+        for line in table.lines
+    ]
+    note = (
+        "Mean ± standard deviation over seeds; the best mean in bold. Stars: differs from "
+        f"{outcome.plan.baseline} in a paired t-test over users, Holm-corrected over this table "
+        "(* p < .05, ** p < .01, *** p < .001)."
+    )
+    return Grid(head, rows, note)
+
+
+def metric_name(metric: str) -> str:
+    """ndcg@10 as papers write it."""
+    name, at, cut = metric.partition("@")
+    return {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}.get(name, name.capitalize()) + at + cut
+
+
+def score(line: Line, table: Table, metric: str) -> Cell:
+    """Mean ± sd of one metric, with its mark."""
+    mean, sd = line.mean(metric), line.sd(metric)
+    if mean != mean:
+        return Cell("failed")
+    text = f"{mean:.4f}" + ("" if sd != sd else f" ± {sd:.4f}")
+    return Cell(text, mean, round(mean, 4) == table.best(metric), marks(line.corrected.get(metric, 1.0)))
+
+
+def _seeds(line: Line) -> Cell:
+    asked = len(line.results) + len(line.failures)
+    text = f"{len(line.results)} of {asked}" if line.failures else str(asked)
+    return Cell(text, len(line.results))
+
+
+def _notices(outcome: Outcome, table: Table) -> list[Text]:
+    failures = failed(table)
+    blocks = [Text("Failed trials; the same command tries them again.", failures, warning=True)] if failures else []
+    found = warnings(outcome, table)
+    return [*blocks, Text("To keep in mind:", found, warning=True)] if found else blocks
+
+
+def _differences(outcome: Outcome, table: Table) -> Section:
+    base = outcome.plan.baseline
+    rows = [
+        _difference(line.name, metric, found, line.corrected[metric])
+        for line in table.lines
+        for metric, found in line.against.items()
+    ]
+    chances = ["p (t-test)", "p (bootstrap)", "p (Holm)"]
+    head = ["row", "metric", "difference", "from", "to", *chances, "effect", "users"]
+    note = (
+        f"Row minus {base}, so that more is better; {LEVEL:.0%} interval from {RESAMPLES} resamples of users. Seeds "
+        "and targets are averaged within a user first. Effect: mean difference over its standard deviation over users."
+    )
+    return Section(f"Against {base} on {table.dataset}", [Grid(head, rows, note)] if rows else [])
+
+
+def _difference(row: str, metric: str, found: Comparison, corrected: float) -> list[Cell]:
+    interval = [_signed(value) for value in (found.difference, found.low, found.high)]
+    chances = [_p(value) for value in (found.p, found.p_bootstrap, corrected)]
+    return cells(row, metric_name(metric), *interval, *chances, number(found.effect, 3), found.users)
+
+
+def _signed(value: float) -> Cell:
+    return Cell(f"{value:+.4f}", value)
+
+
+def _p(value: float) -> Cell:
+    return Cell("< .0001" if value < 0.0001 else f"{value:.4f}".lstrip("0") if value < 1 else "1", value)
+
+
+def _figures(table: Table, figures: Sequence[Figure]) -> Section:
+    drawn = [figure for figure in figures if figure.dataset == table.dataset]
+    if drawn or not table.finished:
+        return Section(f"Figures for {table.dataset}", drawn)
+    return Section(f"Figures for {table.dataset}", [Text(NO_FIGURES)])
+
+
+def _cost(table: Table) -> Section:
+    head = ["row", "parameters", "s/epoch", "epochs", "best epoch", "time", "users/s in test", "peak memory"]
+    note = "Means over seeds. Time: training, validation and test of one seed. Epochs count from 1."
+    rows = [_spent(line) for line in table.finished]
+    return Section(f"Cost on {table.dataset}", [Grid(head, rows, note)] if rows else [])
+
+
+def _spent(line: Line) -> list[Cell]:
+    memory = line.average("peak_memory")
+    return cells(
+        line.name,
+        round(line.average("parameters")),
+        number(line.average("seconds_per_epoch"), 2),
+        number(line.average("epochs"), 1),
+        number(line.average("best_epoch") + 1, 1),
+        duration(line.average("seconds")),
+        round(line.average("users") / line.average("test_seconds")),
+        Cell(f"{memory / _MEGA:,.0f} MiB", memory),
+    )
+
+
+def _all_metrics(table: Table) -> Section:
+    rows = [cells(line.name, *(_mean(line, table, metric) for metric in table.metrics)) for line in table.finished]
+    head = ["row", *map(metric_name, table.metrics)]
+    return Section(f"All metrics on {table.dataset}", [Grid(head, rows, "Means over seeds.")] if rows else [])
+
+
+def _mean(line: Line, table: Table, metric: str) -> Cell:
+    mean = line.mean(metric)
+    return number(mean)._replace(best=round(mean, 4) == table.best(metric))
+
+
+def _tuning(outcome: Outcome) -> Section:
+    note = "The whole grid, with the first seed; chosen on validation only, before any test result was looked at."
+    rows = [_candidate(tried) for tried in outcome.tried]
+    return Section("Tuning", [Grid(["row", "data", "setting", "validation", ""], rows, note)])
+
+
+def _candidate(tried: Tried) -> list[Cell]:
+    point = ", ".join(f"{key} = {value}" for key, value in tried.point.items())
+    score = number(None if tried.score is None else abs(tried.score))._replace(best=tried.chosen)
+    return cells(tried.row, tried.dataset, point, score, "chosen" if tried.chosen else "")

@@ -1,0 +1,82 @@
+"""What a reader must know before believing a table."""
+
+from __future__ import annotations
+
+from recbole_attn.compare.outcome import Line, Outcome, Table
+
+_MANY_TIES = 0.01
+
+
+def warnings(outcome: Outcome, table: Table) -> list[str]:
+    """One sentence for each doubt."""
+    return [*_seeds(outcome), *_limits(table), *_ties(table), *_splits(table), *_sampling(table), *_tuning(outcome)]
+
+
+def remaining(table: Table) -> list[str]:
+    """What the protocol could not make equal, and the rows it concerns."""
+    found: dict[str, list[str]] = {}
+    for line in table.finished:
+        for text in line.results[0]["remaining"]:
+            found.setdefault(text, []).append(line.name)
+    return [f"{', '.join(names)}: {text}." for text, names in found.items()]
+
+
+def failed(table: Table) -> list[str]:
+    """The trials without a result, and why; seeds of one row that failed alike are one line."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in table.lines:
+        for seed, reason in line.failures:
+            found.setdefault((line.name, reason), []).append(str(seed))
+    return [f"{name}, seed {', '.join(seeds)}: {reason}" for (name, reason), seeds in found.items()]
+
+
+def _seeds(outcome: Outcome) -> list[str]:
+    seeds = outcome.plan.seeds
+    return [f"Fewer than 3 seeds ({seeds}): their spread says little; add --seeds=5."] if seeds < 3 else []
+
+
+def _limits(table: Table) -> list[str]:
+    rows = [
+        f"{line.name} ({count} of {len(line.results)} seeds)" for line in table.finished if (count := _limited(line))
+    ]
+    if not rows:
+        return []
+    limit = table.protocol["epochs"]
+    return [f"Stopped by the limit of {limit} epochs, so perhaps under-trained: {', '.join(rows)}; raise epochs."]
+
+
+def _limited(line: Line) -> int:
+    """How many seeds the limit stopped. Models that are computed rather than trained have one epoch anyway."""
+    return sum(result["stop_reason"] == "epoch limit" and not result["computed"] for result in line.results)
+
+
+def _ties(table: Table) -> list[str]:
+    tied = {line.name: line.average("tie_share") for line in table.finished}
+    rows = [f"{name} ({share:.1%})" for name, share in tied.items() if share > _MANY_TIES]
+    return (
+        [f"Targets that tie with other items, so that their rank is partly chance: {', '.join(rows)}."] if rows else []
+    )
+
+
+def _splits(table: Table) -> list[str]:
+    if "LS" not in table.protocol["eval_args"]["split"]:
+        return []
+    return [
+        "Leave-one-out leaks across time: models learn from other users' interactions that happened after a test "
+        "interaction. --eval_args.split='{TS: [.8, .1, .1]}' does not."
+    ]
+
+
+def _sampling(table: Table) -> list[str]:
+    modes = table.protocol["eval_args"]["mode"]
+    sampled = {str(mode) for mode in (modes.values() if isinstance(modes, dict) else [modes]) if mode != "full"}
+    if not sampled:
+        return []
+    return [
+        f"Metrics over sampled candidates ({', '.join(sampled)}) may order models otherwise than full ranking does."
+    ]
+
+
+def _tuning(outcome: Outcome) -> list[str]:
+    untuned = [row.name for row in outcome.plan.rows if row.name not in outcome.plan.tune]
+    return [f"Not tuned, unlike the others: {', '.join(untuned)}."] if outcome.plan.tune and untuned else []

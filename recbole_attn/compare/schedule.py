@@ -1,0 +1,91 @@
+"""Run trials, each in a process of its own: one after another, or several at once on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from recbole_attn.compare.fingerprint import PACKAGE
+from recbole_attn.compare.store import FAILURE, RESULT, Store, read_json, write_json
+from recbole_attn.compare.trials import Trial
+
+_POLL = 0.2  # seconds
+Watcher = Callable[[Sequence[Trial]], None]  # is told which trials are running
+
+
+def run_here(store: Store, trials: Sequence[Trial], jobs: int, watch: Watcher) -> None:
+    """Run every trial to its end or its failure, `jobs` at a time. Ctrl-C stops those that run."""
+    waiting = list(trials)
+    running: dict[str, tuple[Trial, subprocess.Popen]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                trial = waiting.pop(0)
+                running[trial.key] = trial, start(store.prepare(trial), jobs)
+            for trial, process in list(running.values()):
+                if process.poll() is not None:
+                    settle(store.of(trial), process.returncode)
+                    del running[trial.key]
+            watch([trial for trial, _ in running.values()])
+            if running:
+                time.sleep(_POLL)
+    finally:
+        _stop([process for _, process in running.values()])
+
+
+def start(folder: Path, jobs: int = 1) -> subprocess.Popen:
+    """A process for the trial of `folder`. RecBole's logs and what it prints go into the folder."""
+    environment = dict(os.environ)
+    paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    if jobs > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "recbole_attn.compare.trial", str(folder)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def run_folder(folder: str) -> None:
+    """Run the trial of `folder` in a process of its own and wait for it: the task of a cluster's worker."""
+    process = start(Path(folder))
+    try:
+        settle(Path(folder), process.wait())
+    finally:
+        _stop([process])
+
+
+def settle(folder: Path, code: int) -> None:
+    """Say why a trial failed whose process could not."""
+    if not read_json(folder / RESULT) and not (folder / FAILURE).is_file():
+        write_json(folder / FAILURE, {"reason": death(code)})
+
+
+def death(code: int) -> str:
+    """What the exit code of a process without a last word says."""
+    if code >= 0:
+        return f"its process ended with exit code {code}; see output.txt in its folder"
+    name = signal.Signals(-code).name
+    return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _stop(processes: Sequence[subprocess.Popen]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

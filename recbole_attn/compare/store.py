@@ -1,0 +1,134 @@
+"""Results on disk: `results/<name>/<hash>/` holds one trial, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_attn.compare.trials import Trial
+from recbole_attn.errors import UserError
+
+RESULT, FAILURE, PROGRESS, SPECIFICATION, RANKS = (
+    *("result.json", "failure.json", "progress.json"),
+    *("trial.json", "ranks.npz"),
+)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside `path`, then rename: a reader finds the old content or the new one."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(values, indent=1, default=str) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds; None where there is none, or not all of one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+class Store:
+    """The folder of one comparison. Everything in it was made under one protocol.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".{os.getpid()}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(f"results = {folder}: cannot be written to ({error.strerror}); choose another") from error
+
+    def of(self, trial: Trial) -> Path:
+        return self.folder / trial.key
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """The finished trial's result."""
+        return read_json(self.of(trial) / RESULT)
+
+    def failure(self, trial: Trial) -> str | None:
+        """Why the trial ended without a result."""
+        return (read_json(self.of(trial) / FAILURE) or {}).get("reason")
+
+    def progress(self, trial: Trial) -> dict[str, Any]:
+        return read_json(self.of(trial) / PROGRESS) or {}
+
+    def prepare(self, trial: Trial) -> Path:
+        """The trial's folder with its specification in it and no failure; checkpoints stay."""
+        folder = self.of(trial)
+        folder.mkdir(exist_ok=True)
+        write_json(folder / SPECIFICATION, trial._asdict())
+        for name in (FAILURE, PROGRESS):
+            (folder / name).unlink(missing_ok=True)
+        return folder
+
+    def fail(self, trial: Trial, reason: str) -> None:
+        write_json(self.of(trial) / FAILURE, {"reason": reason})
+
+    def forget(self, trial: Trial) -> None:
+        """Remove all that is known of a trial."""
+        shutil.rmtree(self.of(trial), ignore_errors=True)
+
+    def check_protocol(self, trials: list[Trial]) -> None:
+        """Note the protocol of each data set, or compare it with the one that was noted.
+
+        Raises:
+            UserError: rows with different protocols, or a folder made under another one.
+        """
+        file = self.folder / "protocol.json"
+        earlier: dict[str, Any] = read_json(file) or {}
+        noted = dict(earlier)
+        for trial in trials:
+            asked = json.loads(json.dumps(trial.protocol))
+            known = noted.setdefault(trial.dataset, asked)
+            for name, value in asked.items():
+                if known.get(name) != value:
+                    raise UserError(self._contradiction(trial, name, known.get(name), value, set(earlier)))
+        if noted != earlier:
+            write_json(file, noted)
+
+    def _contradiction(self, trial: Trial, name: str, known: Any, value: Any, earlier: set[str]) -> str:
+        if trial.dataset in earlier:
+            return (
+                f"{self.folder} holds results of another protocol: {name} = {known} there, {value} here; "
+                "choose another --name"
+            )
+        return f"row {trial.row}: {name} = {value}, but {known} in the other rows; all rows need the same"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second command.
+
+        Raises:
+            UserError: another command holds it.
+        """
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"another command is at work in {self.folder}; wait for it to end") from error
+            yield

@@ -1,0 +1,125 @@
+"""A trial: one row, one data set, one seed, with every setting resolved."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole.utils import EvaluatorType
+
+from recbole_attn.catalogue import recbole_models
+from recbole_attn.checks import require_model
+from recbole_attn.compare.fingerprint import fingerprint
+from recbole_attn.compare.plan import Plan, Row
+from recbole_attn.errors import UserError
+from recbole_attn.layers import Layer, Stack, schema_of
+from recbole_attn.model import MODELS
+from recbole_attn.settings import load_settings
+
+STRICT = ("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step")
+COMPARED = (
+    *("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "loss_type", "train_neg_sample_args"),
+    *("learner", "learning_rate", "weight_decay", "training"),
+)
+
+
+class Trial(NamedTuple):
+    """What one process trains and tests.
+
+    Attributes:
+        settings: everything above the property files, nested; `load_settings` makes the same config of it anywhere.
+        protocol: the settings that every row of a comparison must share.
+        compared: settings that may differ between rows, and are printed where they do.
+        config: all settings as they came out, for the record.
+        key: hash of all that the numbers depend on.
+    """
+
+    row: str
+    model: str
+    dataset: str
+    seed: int
+    settings: dict[str, Any]
+    protocol: dict[str, Any]
+    compared: dict[str, Any]
+    config: dict[str, Any]
+    key: str
+
+
+def trials_of(plan: Plan, row: Row, chosen: Mapping[str, Layer] | None = None, seeds: int | None = None) -> list[Trial]:
+    """The trials of one row: on every data set, with every seed. `chosen` has a data set's layer above all others.
+
+    Raises:
+        UserError: a setting, a model or a data set that is not there or does not fit; it names the row.
+    """
+    try:
+        trials = []
+        for dataset in plan.datasets:
+            top = [chosen[dataset]] if chosen and dataset in chosen else []
+            layers = [*_shared(plan, row, dataset), *row.layers, *top]
+            trials += _on_dataset(row, dataset, layers, seeds or plan.seeds)
+        return trials
+    except UserError as error:
+        raise UserError(f"row {row.name}: {error}") from error
+
+
+def _shared(plan: Plan, row: Row, dataset: str) -> list[Layer]:
+    """The shared layers without what this row's model does not have and another's has."""
+    _require_fitting(row.model)
+    others = set().union(*(_known(other.model, dataset) for other in plan.rows if other.model in _models()))
+    dropped = others - _known(row.model, dataset)
+    return [
+        Layer(layer.origin, {key: value for key, value in layer.values.items() if key not in dropped})
+        for layer in plan.shared
+    ]
+
+
+@functools.cache
+def _known(model: str, dataset: str) -> frozenset[str]:
+    """The settings that a model has."""
+    return frozenset(schema_of(model, dataset).settings)
+
+
+@functools.cache
+def _models() -> set[str]:
+    return {*MODELS, *(name for name, kind in recbole_models().items() if kind in ("sequential", "general"))}
+
+
+def _require_fitting(model: str) -> None:
+    require_model(model)
+    if model not in _models():
+        raise UserError(f"{model} is a {recbole_models()[model]} model; sequential and general ones can be compared")
+
+
+def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> list[Trial]:
+    config = load_settings(row.model, dataset, layers=layers).config
+    if config["eval_type"] != EvaluatorType.RANKING:
+        raise UserError(f"metrics = {config['metrics']}: a comparison needs ranking metrics, such as NDCG")
+    stack = Stack()
+    for layer in layers:
+        stack.lay(layer)
+    data_path = Path(config["data_path"]).resolve()
+    values = {**stack.values, "data_path": str(data_path.parent)}
+    return [_trial(row, dataset, config, values, config["seed"] + number, data_path) for number in range(seeds)]
+
+
+def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int, data_path: Path) -> Trial:
+    final = {**_plain(config.final_config_dict), "seed": seed, "device": config["device"].type}
+    return Trial(
+        row=row.name,
+        model=row.model,
+        dataset=dataset,
+        seed=seed,
+        settings={**values, "seed": seed},
+        protocol={name: final.get(name) for name in STRICT},
+        compared={name: final[name] for name in COMPARED if name in final},
+        config=final,
+        key=fingerprint(row.model, final, data_path),
+    )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON can hold of a config."""
+    kinds = (str, int, float, bool, list, tuple, dict, type(None))
+    return {key: value for key, value in values.items() if isinstance(value, kinds) and not hasattr(value, "value")}

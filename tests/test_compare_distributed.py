@@ -1,0 +1,94 @@
+"""Two processes that share a trial's batches take the steps of one."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+import torch
+from comparisons import SMALL_ATTENTION, TINY, arguments, results
+from runs import write_chains
+
+from recbole_attn.checkpoint import load_checkpoint
+from recbole_attn.cli import main
+from recbole_attn.compare import protocol
+from recbole_attn.compare.distributed import join, share, with_sharing
+from recbole_attn.errors import UserError
+from recbole_attn.run import make_trainer
+from recbole_attn.settings import load_settings
+
+STEPS = 5
+PLAIN = {
+    **{**TINY, **SMALL_ATTENTION, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "shuffle": False},
+    **{"epochs": 1, "train_batch_size": 64, "learner": "sgd", "learning_rate": 0.5},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def five_steps(rank, folder, model, processes):
+    """Parameters after five steps, into a file of `folder`."""
+    torch.set_num_threads(1)
+    settings = {**PLAIN, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "nproc": processes}
+    config = load_settings(model, "chains", config_dict=settings).config
+    if processes > 1:
+        join(config, rank, folder)
+    train, _, _ = protocol.loaders(config, protocol.load(config))
+    trainer = make_trainer(config, train.dataset, None, *([with_sharing] if processes > 1 else []))
+    loader = share(config, train) if processes > 1 else train
+    start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    step = trainer.optimizer.step
+    taken = []
+
+    def first_five(*arguments, **named):
+        if len(taken) < STEPS:
+            step(*arguments, **named)
+        taken.append(1)
+
+    trainer.optimizer.step = first_five
+    trainer.fit(loader, None, saved=False)
+    assert len(taken) >= STEPS
+    if rank == 0:
+        torch.save((start, trainer.model.state_dict()), folder / f"{processes}.pth")
+
+
+@pytest.mark.parametrize("model", ["AWRSR", "SASRec"])
+def test_parameters_after_five_steps_are_those_of_one_process(folder, model):
+    context = multiprocessing.get_context("fork")
+    for processes in (1, 2):
+        group = [context.Process(target=five_steps, args=(rank, folder, model, processes)) for rank in range(processes)]
+        for process in group:
+            process.start()
+        for process in group:
+            process.join(120)
+        assert [process.exitcode for process in group] == [0] * processes
+    (start, one), (_, two) = (torch.load(folder / f"{processes}.pth") for processes in (1, 2))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0)
+    assert max((value - start[name]).abs().max() for name, value in one.items()) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_trial_on_two_processes_ends_with_one_result(folder):
+    settings = {"model": "SASRec,Pop", "seeds": 1, "nproc": 2}
+    assert main(arguments(folder, **settings)) == 0
+    found = results(folder)
+    result = found["SASRec", 2020]
+    assert (result["epochs"], result["users"]) == (2, 60)
+    checkpoint = load_checkpoint(folder / "results" / "chains" / result["key"] / result["checkpoint"])
+    assert checkpoint["epoch"] == result["best_epoch"]
+    assert main(arguments(folder, **{**settings, "model": "Pop", "nproc": 1, "name": "alone"})) == 0
+    assert results(folder, "alone")["Pop", 2020]["test"] == found["Pop", 2020]["test"]
+
+
+def test_training_that_one_process_can_do_alone_is_refused(folder):
+    settings = {**PLAIN, "data_path": str(folder), "nproc": 2, "length_buckets": 2, "shuffle": True}
+    config = load_settings("AWRSR", "chains", config_dict=settings).config
+    train, _, _ = protocol.loaders(config, protocol.load(config))
+    with pytest.raises(UserError, match="nproc = 2: needs training=prefix and length_buckets=~, or nproc=1"):
+        share(config, train)

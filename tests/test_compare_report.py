@@ -1,0 +1,247 @@
+"""The report: the same numbers in every form, complete in itself, and drawn by a browser as it should be."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+
+import numpy as np
+import pytest
+from comparisons import fork_trials, options, results, run
+from runs import write_chains
+
+from recbole_attn.compare.board import Board
+from recbole_attn.compare.plan import read_plan
+from recbole_attn.compare.report.blocks import Cell, Grid, Section, Text
+from recbole_attn.compare.report.figures import group_edges, group_names
+from recbole_attn.compare.report.html import to_html
+from recbole_attn.compare.report.markdown import to_markdown
+from recbole_attn.compare.report.tabular import escape
+from recbole_attn.compare.store import Store
+from recbole_attn.compare.trials import trials_of
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The folder of a comparison of three rows, one of which failed with every seed."""
+    folder = tmp_path_factory.mktemp("report")
+    write_chains(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        fork_trials(patch)
+        patch.chdir(folder)
+        text, failed = run(folder, model="Pop,BPR,SASRec", seeds=2, baseline="Pop", **{"SASRec.learning_rate": 1e30})
+    assert failed == 2
+    (folder / "printed.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(report):
+    return report / "results" / "chains"
+
+
+def test_the_table_on_the_terminal_says_what_the_trials_found(report):
+    printed = (report / "printed.txt").read_text()
+    scores = [result["test"]["ndcg@10"] for (row, _), result in results(report).items() if row == "BPR"]
+    (line,) = [line for line in printed.splitlines() if line.startswith("BPR ")]
+    _, ndcg, _ = re.findall(r"([.\d]+) ±", line)
+    assert float(ndcg) == pytest.approx(np.mean(scores), abs=1e-4)
+    assert "failed: SASRec, seed 2020" in printed
+    assert "Pop, BPR: no histories are read" in printed
+
+
+def test_the_csv_holds_every_trial_and_metric_unrounded(report, folder):
+    records = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
+    assert {record["status"].split(":")[0] for record in records} == {"done", "failed"}
+    done = [record for record in records if record["status"] == "done"]
+    assert len(done) == 2 * 2 * 12
+    for record in done:
+        result = results(report)[record["row"], int(record["seed"])]
+        assert round(float(record["test"]), 4) == result["test"][record["metric"]]
+
+
+def test_markdown_and_html_have_the_same_tables(folder):
+    text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    for heading in re.findall(r"^## (.*)$", text, re.MULTILINE):
+        assert f"<h2>{heading}</h2>" in page
+    for number in re.findall(r"\d\.\d{4}", text):
+        assert number in page
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "Failed trials; the same command tries them again.",
+        "Fewer than 3 seeds (2)",
+        "Stopped by the limit of 2 epochs, so perhaps under-trained: BPR (2 of 2 seeds)",
+        "Targets that tie with other items",
+        "Leave-one-out leaks across time",
+        "Peak memory",
+        "seen items stay among the candidates",
+        "fingerprint",
+        "commit",
+        "torch",
+    ],
+)
+def test_the_report_names_what_a_reader_must_know(folder, part):
+    assert part.lower() in (folder / "report.md").read_text().lower()
+
+
+def test_the_page_loads_nothing_from_elsewhere(folder):
+    page = (folder / "report.html").read_text()
+    assert not re.search(r'(?:src|href)="(?!#)', re.sub(r'xlink:href="#', "", page))
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org|purl\.org|creativecommons|matplotlib)", page)
+
+
+def test_every_id_of_the_page_is_its_own(folder):
+    ids = re.findall(r'<section id="([^"]+)"', (folder / "report.html").read_text())
+    assert len(ids) == len(set(ids)) > 5
+
+
+def test_figures_take_their_colours_from_the_page(folder):
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg ") == 4
+    drawn = "".join(re.findall(r"<svg .*?</svg>", page, re.DOTALL))
+    assert "var(--series-0)" in drawn and "var(--ink)" in drawn
+    assert not re.search(r"#(?:0072b2|1f2328|ffffff)", drawn)
+    assert len(list((folder / "figures").glob("*.svg"))) == 4
+
+
+def test_what_a_user_names_cannot_break_the_page():
+    section = Section("<b>", [Grid(["<i>"], [[Cell("<script>|&", best=True)]]), Text("a < b", ["<li>"])])
+    page, text = to_html("<title>", [section]), to_markdown("t", [section])
+    for tag in ("<b>", "<i>", "<script>|", "<li><li>", "<title><title>"):
+        assert tag not in page
+    assert "**<script>\\|&**" in text
+    assert escape("a_b & 5% of {x}") == r"a\_b \& 5\% of \{x\}"
+
+
+def test_the_latex_table_is_whole(folder):
+    text = (folder / "table.tex").read_text()
+    assert text.count(r"\\") == 4
+    assert text.count("{") == text.count("}")
+    assert "NDCG@10" in text and r"\mathbf" in text and "failed" in text
+
+
+def test_groups_hold_about_equally_many_and_leave_nothing_out():
+    values = np.random.default_rng(0).poisson(20, size=1000)
+    edges = group_edges(values)
+    members = [((values >= low) & (values <= high)).sum() for low, high in edges]
+    assert sum(members) == 1000
+    assert min(members) > 150
+    assert group_names(group_edges(np.array([3, 3, 3, 9]))) == ["3", "4–9"]
+    assert group_names(group_edges(np.array([3, 3]))) == ["3"]
+
+
+def chromium(folder, *arguments):
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", *quiet]
+    command = [BROWSER, *flags, f"--user-data-dir={folder}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.skipif(not BROWSER, reason="Chromium is not installed")
+def test_a_browser_sorts_the_tables_and_no_script_fails(folder, tmp_path):
+    page = (folder / "report.html").read_text()
+    probe = """<script>
+      window.addEventListener("error", (event) => document.title = "error: " + event.message);
+      window.addEventListener("load", () => {
+        const table = document.querySelector("table"), button = table.querySelectorAll("th button")[2];
+        const order = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(" ");
+        const seen = [order()];
+        button.click(); seen.push(order()); button.click(); seen.push(order());
+        document.body.dataset.orders = seen.join("; ");
+        document.body.dataset.wide = document.documentElement.scrollWidth > window.innerWidth;
+      });
+    </script></body>"""
+    (tmp_path / "page.html").write_text(page.replace("</body>", probe))
+    seen = chromium(tmp_path / "profile", "--window-size=400,800", "--dump-dom", f"file://{tmp_path / 'page.html'}")
+    assert "<title>error" not in seen
+    first, falling, rising = re.search('data-orders="([^"]*)"', seen)[1].split("; ")
+    assert first == "Pop BPR SASRec"
+    assert falling.split()[2] == "SASRec" and sorted(falling.split()) == sorted(first.split())
+    assert rising.split()[:2] == falling.split()[1::-1] or rising.split()[0] == falling.split()[1]
+    assert 'data-wide="false"' in seen  # a phone scrolls tables, not the page
+
+
+@pytest.mark.skipif(not BROWSER, reason="Chromium is not installed")
+def test_the_page_is_dark_where_the_reader_wants_it(folder, tmp_path):
+    ground = {}
+    for scheme, flags in {"light": [], "dark": ["--blink-settings=preferredColorScheme=0"]}.items():
+        image = tmp_path / f"{scheme}.png"
+        chromium(
+            tmp_path / scheme,
+            *flags,
+            "--window-size=500,400",
+            f"--screenshot={image}",
+            f"file://{folder / 'report.html'}",
+        )
+        ground[scheme] = first_pixel(image)
+    assert ground["light"] == (255, 255, 255)
+    assert max(ground["dark"]) < 40
+
+
+def first_pixel(file):
+    """Red, green and blue of the upper left corner of a PNG."""
+    data, chunks, place = file.read_bytes(), b"", 8
+    while place < len(data):
+        size, kind = struct.unpack(">I4s", data[place : place + 8])
+        chunks += data[place + 8 : place + 8 + size] if kind == b"IDAT" else b""
+        place += size + 12
+    return tuple(zlib.decompress(chunks)[1:4])
+
+
+class Screen(io.StringIO):
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+def watched(report, terminal):
+    plan = read_plan(options(report, model="Pop,BPR,SASRec", seeds=2, baseline="Pop", **{"SASRec.learning_rate": 1e30}))
+    trials = [trial for row in plan.rows for trial in trials_of(plan, row)]
+    screen = Screen(terminal)
+    return trials, screen, Board(Store(report / "results" / "chains"), trials, jobs=1, stream=screen)
+
+
+def test_without_a_terminal_progress_is_plain_lines(report):
+    trials, screen, board = watched(report, terminal=False)
+    board([trials[0]])
+    board([])
+    lines = screen.getvalue().splitlines()
+    assert lines[0] == "4 done, 2 failed"
+    assert lines[1] == "running  Pop, chains, seed 2020"
+    assert lines[2].startswith("done     Pop, chains, seed 2020: 1 epochs")
+    assert "\x1b" not in screen.getvalue()
+
+
+def test_on_a_terminal_the_table_shows_the_epoch_and_is_drawn_over(report):
+    trials, screen, board = watched(report, terminal=True)
+    progress = {"epoch": 3, "limit": 200, "best": 0.1234, "best_epoch": 1, "seconds_per_epoch": 2.0}
+    file = report / "results" / "chains" / trials[2].key / "progress.json"
+    file.write_text(json.dumps(progress))
+    board([trials[2]])
+    first = screen.getvalue()
+    assert "BPR     chains       1 done, 1 running" in first
+    assert "epoch 3, best 0.1234 in epoch 2, 2.0 s each" in first
+    board([])
+    assert screen.getvalue()[len(first) :].startswith("\x1b[5F\x1b[J")
+
+
+def test_without_matplotlib_the_report_says_what_figures_need(report, monkeypatch):
+    monkeypatch.setattr("recbole_attn.compare.report.figures.available", lambda: False)
+    again = {"seeds": 2, "baseline": "Pop", "results": report / "results"}
+    fork_trials(monkeypatch)
+    run(report, model="Pop,BPR", **again)
+    assert "pip install 'recbole_attn[report]'" in (report / "results" / "chains" / "report.md").read_text()

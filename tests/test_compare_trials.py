@@ -1,0 +1,259 @@
+"""Trials: nothing is run twice, nothing is lost, and what failed says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from comparisons import arguments, fork_trials, options, results, run
+from runs import mistake, write_chains
+
+from recbole_attn.cli import main
+from recbole_attn.compare import schedule
+from recbole_attn.compare.command import compare
+from recbole_attn.compare.fingerprint import PACKAGE
+from recbole_attn.compare.plan import read_plan
+from recbole_attn.compare.schedule import death
+from recbole_attn.compare.store import Store
+from recbole_attn.compare.trial import last_words, reason
+from recbole_attn.compare.trials import trials_of
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def started(monkeypatch):
+    return fork_trials(monkeypatch)
+
+
+def test_each_row_is_trained_with_each_seed_and_what_is_finished_is_not_run_again(folder, started):
+    text, failed = run(folder, model="SASRec,Pop", seeds=2)
+    assert failed == 0
+    assert sorted(results(folder)) == [("Pop", 2020), ("Pop", 2021), ("SASRec", 2020), ("SASRec", 2021)]
+    assert len(started) == 4
+    again, _ = run(folder, model="SASRec,Pop", seeds=2)
+    assert again == text
+    assert len(started) == 4
+    run(folder, model="SASRec,Pop,AWRSR", seeds=2)
+    assert len(started) == 6
+
+
+def test_rerun_runs_finished_trials_again(folder, started):
+    run(folder, model="Pop", seeds=1)
+    run(folder, model="Pop", seeds=1, rerun=True)
+    assert len(started) == 2
+
+
+def test_two_rows_with_equal_settings_are_one_trial(folder, started):
+    (folder / "rows.yaml").write_text("compare: {rows: {one: {model: Pop}, two: {model: Pop}}}")
+    text, _ = run(folder, config_files=folder / "rows.yaml")
+    assert len(started) == 1
+    assert "one " in text and "two " in text
+
+
+def test_a_diverging_row_is_marked_with_its_reason_and_the_others_finish(folder, started, capsys):
+    code = main(arguments(folder, model="SASRec,Pop", seeds=1, **{"SASRec.learning_rate": 1e30}))
+    printed = capsys.readouterr().out
+    assert code == 1
+    assert "failed: SASRec, seed 2020: epoch 0" in printed
+    assert "try a learning_rate lower than 1e+30" in printed
+    assert [row for row, _ in results(folder)] == ["Pop"]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "out of memory"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "out of memory: CUDA out"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"), "out of memory: DefaultCPUAllocator"),
+        (ValueError("two\nlines"), "ValueError: two lines"),
+    ],
+)
+def test_a_failure_has_a_reason_in_one_line(error, says):
+    assert reason(error).startswith(says)
+
+
+def test_of_several_processes_the_one_that_failed_is_quoted():
+    report = "\n-- Process 1 terminated with the following error:\nTraceback ...\nx.errors.UserError: the loss is nan\n"
+    assert last_words(report) == "the loss is nan"
+    assert last_words("process 0 terminated with signal SIGKILL") == "process 0 terminated with signal SIGKILL"
+
+
+def test_a_death_names_its_signal():
+    assert death(-signal.SIGKILL) == "its process was killed by SIGKILL (out of memory?)"
+    assert death(-signal.SIGSEGV) == "its process was killed by SIGSEGV"
+    assert "exit code 3" in death(3)
+
+
+def test_a_killed_trial_fails_its_row_and_the_same_command_completes_it(folder, started, monkeypatch):
+    quick = schedule.start
+
+    def start_and_kill(folder, jobs=1):
+        process = quick(folder, jobs)
+        os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr(schedule, "start", start_and_kill)
+    text, failed = run(folder, model="Pop,BPR", seeds=1)
+    assert failed == 2
+    assert "failed: BPR, seed 2020: its process was killed by SIGKILL" in text
+    monkeypatch.setattr(schedule, "start", quick)
+    text, failed = run(folder, model="Pop,BPR", seeds=1)
+    assert failed == 0
+    assert "failed" not in text
+
+
+def test_trials_killed_at_random_points_end_with_the_numbers_of_undisturbed_ones(folder, started):
+    draw = random.Random(0)
+    run(folder, model="AWRSR", seeds=1, epochs=8, name="undisturbed")
+    plan = read_plan(options(folder, model="AWRSR", seeds=1, epochs=8, name="killed"))
+    store = Store(folder / "results" / "killed")
+    (trial,) = trials_of(plan, plan.rows[0])
+    kills = 0
+    while not store.result(trial) and kills < 12:
+        process = schedule.start(store.prepare(trial))
+        time.sleep(draw.uniform(0.05, 0.6))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    compare(options(folder, model="AWRSR", seeds=1, epochs=8, name="killed"))
+    assert kills
+    (calm,), (killed,) = results(folder, "undisturbed").values(), results(folder, "killed").values()
+    for name in ("test", "valid", "best_epoch", "epochs", "stop_reason"):
+        assert killed[name] == calm[name]
+    assert [epoch["train_loss"] for epoch in killed["history"]] == [epoch["train_loss"] for epoch in calm["history"]]
+
+
+@pytest.mark.slow
+def test_a_killed_command_takes_its_trial_along_and_is_completed_by_another(folder):
+    command = [sys.executable, "-m", "recbole_attn", *arguments(folder, model="Pop,SASRec", seeds=1, epochs=3)]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not list((folder / "results").glob("*/*/result.json")) and time.time() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert [row for row, _ in results(folder)] == ["Pop"]
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode == 0
+    assert {row for row, _ in results(folder)} == {"Pop", "SASRec"}
+
+
+def test_half_a_result_counts_as_none(folder, started):
+    run(folder, model="Pop", seeds=1)
+    (file,) = (folder / "results").glob("chains/*/result.json")
+    file.write_text(file.read_text()[:100])
+    run(folder, model="Pop", seeds=1)
+    assert json.loads(file.read_text())["row"] == "Pop"
+
+
+def test_settings_of_one_model_reach_its_rows_alone(folder):
+    plan = read_plan(
+        options(folder, model="AWRSR,SASRec", seeds=1, **{"AWRSR.refinement": "simple", "AWRSR.n_layers": 1})
+    )
+    awrsr, sasrec = (trials_of(plan, row)[0].config for row in plan.rows)
+    assert (awrsr["refinement"], awrsr["n_layers"]) == ("simple", 1)
+    assert sasrec["n_layers"] == 2
+
+
+def test_a_setting_that_some_rows_lack_reaches_those_that_have_it(folder):
+    plan = read_plan(options(folder, model="Pop,SASRec", seeds=1, n_heads=1))
+    pop, sasrec = (trials_of(plan, row)[0] for row in plan.rows)
+    assert sasrec.config["n_heads"] == 1
+    assert "n_heads" not in pop.settings
+
+
+def test_rows_of_a_file_are_named_and_the_command_line_stands_above_them(folder):
+    (folder / "ablation.yaml").write_text(
+        "dataset: chains\nhidden_dropout_prob: 0.3\n"
+        "compare: {baseline: plain, seeds: 3, rows: {plain: {model: SASRec}, value: {model: AWRSR, refinement: value},"
+        " simple: {model: AWRSR, refinement: simple, n_heads: 1}}}"
+    )
+    values = {"config_files": "ablation.yaml", "data_path": folder, "simple.n_heads": 4}
+    plan = read_plan(
+        {
+            key: value
+            for key, value in options(folder, **values).items()
+            if key in ("config_files", "data_path", "simple")
+        }
+    )
+    trials = {row.name: trials_of(plan, row) for row in plan.rows}
+    assert (plan.name, plan.baseline) == ("ablation", "plain")
+    assert [len(row) for row in trials.values()] == [3, 3, 3]
+    assert [row[0].config.get("refinement") for row in trials.values()] == [None, "value", "simple"]
+    assert trials["simple"][0].config["n_heads"] == 4
+    assert trials["plain"][0].config["hidden_dropout_prob"] == 0.3
+
+
+WRONG = [
+    ({"model": "SASRec,SASRek"}, "row SASRek: there is no model 'SASRek': did you mean 'SASRec'"),
+    ({"model": "Pop,Pop"}, "Pop is given twice"),
+    ({"model": "Pop,"}, "give one or several names"),
+    ({"model": "Pop,DeepFM"}, "DeepFM is a context_aware model"),
+    ({"seeds": 0}, "seeds = 0 (command line) is not allowed: it must be int >= 1"),
+    ({"metrics": "[Recal]"}, "metrics = Recal (command line) is no metric: did you mean 'Recall'"),
+    ({"metrics": "[AUC]", "valid_metric": "AUC", "eval_args.mode": "labeled"}, "needs ranking metrics"),
+    ({"dataset": "chain"}, "dataset=chain: no such data set; its files belong in"),
+    ({"n_head": 2}, "unknown setting 'n_head'"),
+    ({"Pop.n_heads": 2}, "'n_heads' (command line, Pop) is not one of Pop"),
+    ({"SASRec": 2}, "SASRec = 2 (command line): write SASRec.SETTING=VALUE"),
+    ({"baseline": "BPR"}, "baseline = BPR: there is no such row; the rows are Pop, SASRec"),
+    ({"name": "../else"}, "must be the plain name of a folder"),
+    ({"topk": "[1, 10]"}, "holds results of another protocol: topk = [1, 5, 10, 20] there, [1, 10] here"),
+    ({"Pop.epochs": 9}, "holds results of another protocol: epochs = 2 there, 9 here"),
+    ({"Pop.epochs": 9, "name": "new"}, "row SASRec: epochs = 2, but 9 in the other rows; all rows need the same"),
+    ({"engine": "ray"}, "engine = 'ray' (command line) is not allowed: it must be dask"),
+    ({"engine": "dask"}, "needs the address of its scheduler"),
+    ({"address": "tcp://localhost:1"}, "add --engine=dask"),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the row Pop is done already."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_chains(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        fork_trials(patch)
+        run(folder, model="Pop", seeds=1)
+    return folder
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG)
+def test_a_mistake_is_one_line_and_touches_no_finished_trial(finished, wrong, says, capsys, monkeypatch):
+    monkeypatch.setattr(schedule, "start", lambda *_: pytest.fail("a trial was started"))
+    before = {file: file.stat().st_mtime_ns for file in (finished / "results").rglob("*.json")}
+    line = mistake(arguments(finished, **{"model": "Pop,SASRec", "seeds": 1, "rerun": True, **wrong}), capsys)
+    assert says in line
+    assert {file: file.stat().st_mtime_ns for file in (finished / "results").rglob("*.json")} == before
+
+
+def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):
+    (folder / "rows.yaml").write_text("compare:\n  rows:\n    a: {model: Pop}\n    a: {model: BPR}\n")
+    line = mistake(arguments(folder, config_files=folder / "rows.yaml"), capsys)
+    assert "rows.yaml, line 4: 'a' is given twice" in line
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(folder, capsys):
+    (folder / "results").write_text("a file, not a folder")
+    line = mistake(arguments(folder, model="Pop,BPR"), capsys)
+    assert "cannot be written to (Not a directory); choose another" in line
+
+
+def test_a_second_command_in_the_same_folder_is_refused(folder, capsys):
+    with Store(folder / "results" / "chains").locked():
+        line = mistake(arguments(folder, model="Pop,BPR"), capsys)
+    assert "another command is at work in" in line
