@@ -17,10 +17,14 @@ RECBOLE_WITHOUT_RAY = [
     "texttable>=0.9.0",
 ]
 
+CLUSTER = ["dask[distributed]>=2023.5"]
+TUNE = ["hyperopt==0.2.5", "setuptools<82"]  # hyperopt needs pkg_resources
+TEST = ["pytest>=7", "matplotlib>=3.6", "statsmodels>=0.14", *CLUSTER, *TUNE]
+
 setup(
     name="recbole_attn",
     version="0.1.0",
-    description="Mended attention for sequential recommendation (AWRSR and its control), as a RecBole plugin",
+    description="Mended attention for sequential recommendation (AC-TSR, AWRSR), as a RecBole plugin",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -43,18 +47,10 @@ setup(
     ],
     extras_require={
         "report": ["matplotlib>=3.6"],
-        "cluster": ["dask[distributed]>=2023.5"],
-        "test": ["pytest>=7", "hyperopt==0.2.5", "setuptools<82", "matplotlib>=3.6"],
-        "tune": ["hyperopt==0.2.5", "setuptools<82"],
-        "dev": [
-            "pytest>=7",
-            "hyperopt==0.2.5",
-            "setuptools<82",
-            "ruff>=0.6",
-            "mypy>=1.8",
-            "types-PyYAML",
-            "matplotlib>=3.6",
-        ],
+        "cluster": CLUSTER,
+        "tune": TUNE,
+        "test": TEST,
+        "dev": [*TEST, "ruff>=0.6", "mypy>=1.8", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["recbole-attn = recbole_attn.cli:main"]},
     classifiers=[

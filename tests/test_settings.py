@@ -194,7 +194,11 @@ def test_ml_100k_comes_from_a_folder_of_the_users_if_it_is_there(tmp_path):
         ("--eval_args.split.SL=test_only", "unknown setting 'eval_args.split.SL'"),
         ("--config_file=a.yaml", "did you mean 'config_files'?"),
         ("--xyzzy=1", "unknown setting 'xyzzy' (command line): --help says where the settings are documented"),
-        ("--mask_ratio=.1", "setting 'mask_ratio' (command line) is not one of AWRSR; it belongs to BERT4Rec, S3Rec"),
+        (
+            "--mask_ratio=.1",
+            "setting 'mask_ratio' (command line) is not one of AWRSR; "
+            "it belongs to ACBERT4Rec, AttnBERT4Rec, BERT4Rec, S3Rec",
+        ),
         ("--contrast=un", "it belongs to FEARec"),
         ("--n_layers=0", "n_layers = 0 (command line) is not allowed: it must be int >= 1"),
         (
