@@ -12,8 +12,8 @@ import json
 import sys
 from pathlib import Path
 
+from recbole_attn.config.settings import load_settings
 from recbole_attn.run import run
-from recbole_attn.settings import load_settings
 
 EXPECTED = Path(__file__).parent / "results" / "ml-100k" / "awrsr-value.json"
 TOLERANCE = {"recall@10": 0.02, "ndcg@10": 0.01}  # about two standard errors of a metric over 943 users

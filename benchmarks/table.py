@@ -49,8 +49,8 @@ def train(table: dict, row: str, folder: Path, data_path: str) -> None:
     import numpy
     import torch
 
+    from recbole_attn.config.settings import load_settings
     from recbole_attn.run import run
-    from recbole_attn.settings import load_settings
 
     saved = Path("saved") / folder.name / result_file(folder, row).stem
     settings = {**table.get("settings", {}), **table["rows"][row], "dataset": table["dataset"]}

@@ -56,8 +56,8 @@ def build(spec: dict):
     import torch
     from recbole.data.interaction import Interaction
 
+    from recbole_attn.config.settings import load_settings
     from recbole_attn.run import build_model
-    from recbole_attn.settings import load_settings
 
     name, _, changes = spec["model"].partition(":")
     sizes = {"n_layers": spec["layers"], "n_heads": spec["heads"], "hidden_size": spec["hidden"]}

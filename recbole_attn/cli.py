@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_attn.checkpoint import load_checkpoint
-from recbole_attn.command_line import parse_command_line
 from recbole_attn.compare.plan import is_comparison
-from recbole_attn.describe import describe, help_text
+from recbole_attn.config.command_line import parse_command_line
+from recbole_attn.config.describe import describe, help_text
+from recbole_attn.config.settings import Settings, load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.matching import check_names
 from recbole_attn.recommender import Recommender, read_histories
 from recbole_attn.run import Result, run
-from recbole_attn.settings import Settings, load_settings
 
 INCOMPLETE, MISTAKE = 1, 2
 

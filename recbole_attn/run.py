@@ -39,7 +39,7 @@ def run(config, resume: str | None = None) -> Result:
     """Train the model of a RecBole Config to early stopping or its last epoch, and test the best epoch.
 
     Args:
-        config: from `recbole_attn.settings.load_settings`; its `checkpoint_dir` gets one folder a run.
+        config: from `recbole_attn.config.settings.load_settings`; its `checkpoint_dir` gets one folder a run.
         resume: the `last.pth` of a run to continue, in its own folder.
 
     Raises:

@@ -11,9 +11,9 @@ import torch._dynamo  # every optimiser imports it: once here rather than in eac
 from atomic_files import write
 from runs import HEADER, SMALL
 
-from recbole_attn.command_line import parse_command_line
 from recbole_attn.compare import schedule, trial
 from recbole_attn.compare.command import compare
+from recbole_attn.config.command_line import parse_command_line
 
 TINY = {
     **{key: SMALL[key] for key in ("epochs", "train_batch_size", "show_progress", "use_gpu", "state")},

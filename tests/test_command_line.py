@@ -2,10 +2,10 @@
 
 import pytest
 
-from recbole_attn.catalogue import recbole_models
-from recbole_attn.command_line import parse_command_line, run_options, typed
+from recbole_attn.config.command_line import parse_command_line, run_options, typed
+from recbole_attn.config.layers import schema_of
+from recbole_attn.config.names import recbole_models
 from recbole_attn.errors import UserError
-from recbole_attn.layers import schema_of
 
 
 def test_both_forms_give_the_same_settings():

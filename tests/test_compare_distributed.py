@@ -13,9 +13,9 @@ from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.cli import main
 from recbole_attn.compare import protocol
 from recbole_attn.compare.distributed import join, share, with_sharing
+from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.run import make_trainer
-from recbole_attn.settings import load_settings
 
 STEPS = 5
 PLAIN = {

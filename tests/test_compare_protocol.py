@@ -13,9 +13,9 @@ from recbole.evaluator.collector import Collector
 from recbole_attn.compare import protocol
 from recbole_attn.compare.ranks import Context, RankCollector, Ranks, users_of
 from recbole_attn.compare.trial import execute
+from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.run import make_trainer
-from recbole_attn.settings import load_settings
 
 SPLITS = [
     {"LS": "valid_and_test"},

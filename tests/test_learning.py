@@ -5,10 +5,10 @@ import pytest
 import torch
 from runs import SMALL, write_chains
 
+from recbole_attn.config.settings import load_settings
 from recbole_attn.data import load_dataset, split
 from recbole_attn.model import MODELS
 from recbole_attn.run import build_model
-from recbole_attn.settings import load_settings
 from recbole_attn.trainer import AttnTrainer
 
 EVERY_MODEL = [*MODELS, "SASRec"]

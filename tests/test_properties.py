@@ -7,14 +7,14 @@ import pytest
 from recbole.data import create_dataset
 from recbole.utils import get_model
 
-from recbole_attn import schema
-from recbole_attn.catalogue import RECBOLE, models, read_values, recbole_models
+from recbole_attn.config import schema
+from recbole_attn.config.layers import schema_of
+from recbole_attn.config.names import RECBOLE, models, read_values, recbole_models
+from recbole_attn.config.settings import load_settings
+from recbole_attn.config.value_types import convert
 from recbole_attn.errors import UserError
-from recbole_attn.layers import schema_of
 from recbole_attn.model import MODELS
 from recbole_attn.registry import model_properties, properties_dir
-from recbole_attn.settings import load_settings
-from recbole_attn.value_types import convert
 
 OURS = sorted(properties_dir().rglob("*.yaml"))
 DATASETS = sorted(file.stem for file in (properties_dir() / "dataset").glob("*.yaml"))

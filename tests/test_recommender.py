@@ -8,10 +8,10 @@ import torch
 from runs import SMALL, mistake, write_chains
 
 from recbole_attn import recommend
+from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.recommender import Recommender, read_histories
 from recbole_attn.run import run
-from recbole_attn.settings import load_settings
 
 
 @pytest.fixture(scope="module")

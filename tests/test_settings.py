@@ -9,10 +9,10 @@ from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
-from recbole_attn.command_line import parse_command_line
-from recbole_attn.describe import describe, help_text
+from recbole_attn.config.command_line import parse_command_line
+from recbole_attn.config.describe import describe, help_text
+from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
-from recbole_attn.settings import load_settings
 
 BASELINES = ["SASRec", "BERT4Rec", "GRU4Rec", "LightSANs", "NARM", "CORE", "Pop", "BPR", "ItemKNN"]
 
@@ -26,8 +26,8 @@ def layers(tmp_path, monkeypatch):
         (properties / file).write_text("")
     declared = "time_order: file  # (file) Order.\nmetrics: [NDCG]\nvalid_metric: NDCG@10\nrepeatable: True\n"
     (properties / "overall.yaml").write_text(declared + "eval_args: {order: TO, split: {LS: valid_and_test}}\n")
-    for module in ("layers", "catalogue", "command_line", "describe"):
-        monkeypatch.setattr(f"recbole_attn.{module}.properties_dir", lambda: properties)
+    for module in ("layers", "names", "command_line", "describe"):
+        monkeypatch.setattr(f"recbole_attn.config.{module}.properties_dir", lambda: properties)
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     for file in (first, second):
         file.write_text("")

@@ -5,11 +5,11 @@ import torch
 from atomic_files import config, write_tiny
 from recbole.utils import get_model, init_seed
 
+from recbole_attn.config.settings import load_settings
 from recbole_attn.data import load_dataset, split
 from recbole_attn.data.windows import WindowLoader, windows_of
 from recbole_attn.model import MODELS
 from recbole_attn.run import build_model
-from recbole_attn.settings import load_settings
 
 
 def users_of(lengths):

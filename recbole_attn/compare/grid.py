@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from recbole_attn.compare.plan import Plan, Row
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import Trial, trials_of
+from recbole_attn.config.layers import Layer
 from recbole_attn.errors import UserError
-from recbole_attn.layers import Layer
 
 
 class Candidate(NamedTuple):

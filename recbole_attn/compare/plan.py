@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recbole_attn.command_line import run_options
+from recbole_attn.config.command_line import run_options
+from recbole_attn.config.layers import Layer, read_user_file
 from recbole_attn.errors import UserError
-from recbole_attn.layers import Layer, read_user_file
 
 SECTIONS = {
     "compare": ("name", "baseline", "seeds", "rows"),

@@ -34,10 +34,10 @@ from recbole_attn.compare.store import (
     write_atomically,
     write_json,
 )
+from recbole_attn.config.layers import Layer
+from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
-from recbole_attn.layers import Layer
 from recbole_attn.run import begin, make_trainer, result_of
-from recbole_attn.settings import load_settings
 from recbole_attn.trainer import with_checkpoints
 
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from recbole.utils import EvaluatorType
 
-from recbole_attn.catalogue import recbole_models
-from recbole_attn.checks import require_model
 from recbole_attn.compare.fingerprint import fingerprint
 from recbole_attn.compare.plan import Plan, Row
+from recbole_attn.config.checks import require_model
+from recbole_attn.config.layers import Layer, Stack, schema_of
+from recbole_attn.config.names import recbole_models
+from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
-from recbole_attn.layers import Layer, Stack, schema_of
 from recbole_attn.model import MODELS
-from recbole_attn.settings import load_settings
 
 STRICT = ("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step")
 COMPARED = (

@@ -15,8 +15,7 @@ from typing import Any
 
 from recbole.config import Config
 
-from recbole_attn.catalogue import RECBOLE
-from recbole_attn.checks import (
+from recbole_attn.config.checks import (
     NAMES,
     check_built,
     check_protocol,
@@ -24,9 +23,10 @@ from recbole_attn.checks import (
     fit_negative_sampling_to_loss,
     require_model,
 )
-from recbole_attn.command_line import PREDICTION, run_options, typed
+from recbole_attn.config.command_line import PREDICTION, run_options, typed
+from recbole_attn.config.layers import Layer, Stack, base_layers, read_user_file, schema_of
+from recbole_attn.config.names import RECBOLE
 from recbole_attn.errors import UserError
-from recbole_attn.layers import Layer, Stack, base_layers, read_user_file, schema_of
 
 COMMAND_LINE, CONFIG_DICT = "command line", "config dict"
 

@@ -11,8 +11,8 @@ import yaml
 from recbole.config import Config
 from recbole.utils import argument_list, get_model
 
-from recbole_attn import schema
-from recbole_attn.catalogue import RECBOLE, read_values, recbole_models
+from recbole_attn.config import schema
+from recbole_attn.config.names import RECBOLE, read_values, recbole_models
 from recbole_attn.errors import UserError
 from recbole_attn.registry import properties_dir
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbole_attn import schema
+from recbole_attn.config import schema
 from recbole_attn.model import MODELS
 from recbole_attn.registry import properties_dir
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from recbole.utils import argument_list
 
-from recbole_attn import schema
-from recbole_attn.catalogue import RECBOLE, recbole_models
-from recbole_attn.command_line import run_options
-from recbole_attn.layers import our_files, recbole_files
+from recbole_attn.config import schema
+from recbole_attn.config.command_line import run_options
+from recbole_attn.config.layers import our_files, recbole_files
+from recbole_attn.config.names import RECBOLE, recbole_models
+from recbole_attn.config.settings import Settings
 from recbole_attn.model import MODELS
 from recbole_attn.registry import properties_dir
-from recbole_attn.settings import Settings
 
 _WIDTH = 96
 

@@ -12,11 +12,11 @@ from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import ModelType
 
-from recbole_attn.catalogue import models, models_with
-from recbole_attn.command_line import run_options
+from recbole_attn.config.command_line import run_options
+from recbole_attn.config.layers import Layer, Stack
+from recbole_attn.config.names import models, models_with
+from recbole_attn.config.schema import Schema
 from recbole_attn.errors import UserError
-from recbole_attn.layers import Layer, Stack
-from recbole_attn.schema import Schema
 
 NAMES = ("model", "dataset")
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from recbole_attn.config.value_types import TYPE, admits, convert, kind_of
 from recbole_attn.errors import UserError
-from recbole_attn.value_types import TYPE, admits, convert, kind_of
 
 _COMMENT = re.compile(rf"\(\s*({TYPE}(?:(?:\s*\|\s*|\s+or\s+|\s*,\s*){TYPE})*)\s*\)\s*(.*)", re.DOTALL)
 _WORDS_OF_RECBOLE = re.compile(r"[Rr]ang(?:e|ing) in `*\[([^\]]*)\]")

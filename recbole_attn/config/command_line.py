@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from recbole_attn import schema
+from recbole_attn.config import schema
 from recbole_attn.errors import UserError
 from recbole_attn.registry import properties_dir
 
