@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-for-development
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+$(INSTALLED): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
 
 .PHONY: install test lint bench reproduce
 
-install: $(BIN)/python
+install: $(INSTALLED)
 
 test: install
 	$(BIN)/python -m pytest

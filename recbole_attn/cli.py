@@ -6,9 +6,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.compare.plan import is_comparison
-from recbole_attn.config.command_line import parse_command_line
+from recbole_attn.config.command_line import PREDICTION, parse_command_line, run_options
 from recbole_attn.config.describe import describe, help_text
 from recbole_attn.config.settings import Settings, load_settings
 from recbole_attn.errors import UserError
@@ -45,12 +47,15 @@ def _answer(options: dict[str, Any]) -> str:
     settings = _settings(options)
     if options.get("show_config"):
         return describe(settings)
-    return summary(run(settings.config, options.get("resume")))
+    sequential = settings.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    return summary(run(settings.config, options.get("resume")), sequential)
 
 
 def _compare(options: Mapping[str, Any]) -> int:
     from recbole_attn.compare.command import compare  # brings scipy.stats, which one run does without
 
+    if options.get("show_config"):
+        raise UserError("show_config: shows the settings of one run; give it one model, one data set and no seeds")
     text, failed = compare(options)
     print(text)
     return INCOMPLETE if failed else 0
@@ -61,11 +66,14 @@ def _settings(options: dict[str, Any]) -> Settings:
     if not options.get("resume"):
         return load_settings(command_line=options)
     checkpoint = load_checkpoint(options["resume"])
-    config = checkpoint["config"]
-    names = {name: config[name] for name in ("model", "dataset")}
+    names = _names(checkpoint["config"])
     check_names(checkpoint, {**names, **options})
-    saved = {**config.external_config_dict, **names}
+    saved = {**checkpoint["config"].external_config_dict, **names}
     return load_settings(config_dict=saved, command_line=options)
+
+
+def _names(config) -> dict[str, str]:
+    return {name: config[name] for name in ("model", "dataset")}
 
 
 def _predict(options: Mapping[str, Any]) -> str:
@@ -76,15 +84,23 @@ def _predict(options: Mapping[str, Any]) -> str:
                 f"{needed}: missing; to recommend, give both --predict=FILE and --checkpoint=PATH, "
                 f"as in --{needed}={example}"
             )
+    surplus = sorted(set(options) - {*PREDICTION, "model", "dataset"})
+    if surplus:
+        raise UserError(f"{surplus[0]}: has no effect on --predict, which takes all settings from the checkpoint")
     recommender = Recommender(options["checkpoint"])
-    answers = recommender.recommend(
-        read_histories(options["predict"]), options.get("k", 10), options.get("exclude_seen", False)
-    )
+    check_names({"config": recommender.config}, {**_names(recommender.config), **options})
+    defaults = run_options()
+    k, exclude_seen = (options.get(name, defaults[name].default) for name in ("k", "exclude_seen"))
+    answers = recommender.recommend(read_histories(options["predict"]), k, exclude_seen)
     return "\n".join(f"{user}\t{item}\t{score:.6g}" for user, best in answers.items() for item, score in best)
 
 
-def summary(result: Result) -> str:
-    """The last words of a run: what came out, where it lies, and how to use it."""
+def summary(result: Result, sequential: bool) -> str:
+    """The last words of a run: what came out, where it lies, and how to use it.
+
+    A model that is not sequential knows users instead of histories and cannot recommend for new ones.
+    """
+    use = f"python -m recbole_attn --checkpoint={result.checkpoint} --predict=HISTORIES.tsv --k=10"
     best = f"epoch {result.best_epoch} of {result.epochs} ({result.stop_reason})"
     speed = f"{result.seconds_per_epoch:.1f} s an epoch, {result.parameters:,} parameters"
     return "\n".join(
@@ -93,7 +109,7 @@ def summary(result: Result) -> str:
             f"{result.model} on {result.dataset}: best on validation in {best}; {speed}",
             *_table({"validation": result.valid, "test": result.test}),
             f"checkpoint  {result.checkpoint}",
-            f"use it      python -m recbole_attn --checkpoint={result.checkpoint} --predict=HISTORIES.tsv --k=10",
+            *([f"use it      {use}"] if sequential else []),
         ]
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.data import load_dataset, split
 from recbole_attn.errors import UserError
+from recbole_attn.matching import check_dataset
 from recbole_attn.model import MODELS
 from recbole_attn.run import build_model
 
@@ -61,9 +62,11 @@ class Recommender:
                 f"checkpoint {checkpoint}: {self.config['model']} knows users, not histories; "
                 "recommend with a sequential model"
             )
-        dataset = None if self.config["model"] in MODELS and "item_ids" in state else _training_data(self.config)
         item_field = self.config["ITEM_ID_FIELD"]
-        item_ids = state["item_ids"] if dataset is None else dataset.field2id_token[item_field]
+        dataset = None if self.config["model"] in MODELS and "item_ids" in state else _training_data(self.config)
+        if dataset is not None:
+            check_dataset(state, dataset)
+        item_ids = state["item_ids"] if "item_ids" in state else dataset.field2id_token[item_field]
         self.catalogue = Catalogue(item_field, item_ids)
         self.model = build_model(self.config, dataset or self.catalogue)
         self.model.load_state_dict(state["state_dict"])

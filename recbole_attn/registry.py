@@ -18,6 +18,8 @@ from recbole.config import Config
 
 from recbole_attn.model import MODELS
 
+_OURS = "_reads_recbole_attn"
+
 
 def properties_dir() -> Path:
     """The folder of property files: inside an installed package, beside the package in a checkout."""
@@ -61,7 +63,7 @@ def _recbole_has(name: str) -> bool:
 def _read_our_property_files() -> None:
     """Read a model's file where RecBole reads its own: after overall.yaml, below data set and user."""
     original = Config._update_internal_config_dict
-    if hasattr(original, "__wrapped__"):
+    if hasattr(original, _OURS):
         return
 
     @functools.wraps(original)
@@ -71,4 +73,5 @@ def _read_our_property_files() -> None:
             original(self, model_properties(self.model))
         return values
 
+    setattr(update, _OURS, True)
     Config._update_internal_config_dict = update

@@ -18,6 +18,7 @@ import numpy
 import pandas
 import torch
 
+_MENDED = "_mended_for_recbole"
 _NUMPY_NAMES = {
     "float_": numpy.float64,
     "complex_": numpy.complex128,
@@ -86,7 +87,7 @@ def let_recbole_load_checkpoints() -> None:
 
     Calls that come from RecBole get the old default; every other caller keeps the safe one.
     """
-    if hasattr(torch.load, "__wrapped__"):
+    if hasattr(torch.load, _MENDED):
         return
     original = torch.load
 
@@ -97,6 +98,7 @@ def let_recbole_load_checkpoints() -> None:
             kwargs.setdefault("weights_only", False)
         return original(*args, **kwargs)
 
+    setattr(load, _MENDED, True)
     torch.load = load
 
 

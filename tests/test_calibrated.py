@@ -266,6 +266,8 @@ def test_a_shadow_goes_through_all_later_layers(above):
         ({"preset": {**CLEAN, "renorm": "sum"}}, "renorm must be one of softmax, divide, not 'sum'"),
         ({"preset": {**CLEAN, "noise": "uniform"}}, "noise must be one of gaussian, attention, not 'uniform'"),
         ({"preset": {**CLEAN, "keep_mask": "hard"}}, "keep_mask must be one of softmax, sigmoid, not 'hard'"),
+        ({"preset": {**CLEAN, "noise": "gaussian"}}, "noise=gaussian needs renorm=softmax"),
+        ({"preset": CLEAN, "dropout_on": "maps"}, "dropout_on=maps needs renorm=softmax"),
         ({"preset": {**CLEAN, "penalty": "l1"}}, "penalty must be one of frobenius, rms, not 'l1'"),
     ],
 )

@@ -180,7 +180,7 @@ def test_a_full_disk_stops_cleanly_and_keeps_the_last_checkpoint(chains, capsys,
 
     def full(source, target):
         calls.append(target)
-        if len(calls) > 3:
+        if len(calls) > 3:  # last, best and last of epoch 0 were written; best of epoch 1 is not
             raise OSError(28, "No space left on device")
         replace(source, target)
 
@@ -188,7 +188,14 @@ def test_a_full_disk_stops_cleanly_and_keeps_the_last_checkpoint(chains, capsys,
     line = mistake(command(chains, model="AWRSR", dataset="chains"), capsys)
     assert "No space left on device" in line
     kept = re.search(r"--resume=(\S+)", line).group(1)
-    assert load_checkpoint(kept)["epoch"] >= -1
+    monkeypatch.undo()
+    monkeypatch.chdir(chains)
+    assert load_checkpoint(kept)["epoch"] == 0
+    assert main([f"--resume={kept}"]) == 0
+    capsys.readouterr()
+    whole, _ = train(chains, capsys, model="AWRSR", dataset="chains")
+    resumed, expected = load_checkpoint(kept), load_checkpoint(Path(whole).with_name("last.pth"))
+    assert all(torch.equal(resumed["state_dict"][name], value) for name, value in expected["state_dict"].items())
 
 
 def test_results_do_not_depend_on_what_ran_before_in_the_process(chains, capsys):

@@ -192,10 +192,10 @@ def test_a_preset_decides_what_is_left_to_it_and_a_value_given_wins(caplog):
     assert (clean.penalty_weight, released.penalty_weight) == (1.0, 0.03)
     assert [m.gate_map.out_features for m in (*attentions(clean), *attentions(released))] == [10, 10, 50, 50]
     with caplog.at_level("INFO"):
-        mixed = build("ACTSR", preset="released", renorm="divide", w=0.3, noise="gaussian")
-    assert (attentions(mixed)[0].renorm, mixed.penalty_weight) == ("divide", 0.3)
+        mixed = build("ACTSR", preset="released", penalty="rms", w=0.3, noise="gaussian")
+    assert (attentions(mixed)[0].adversary.penalty, mixed.penalty_weight) == ("rms", 0.3)
     assert [record.message for record in caplog.records] == [
-        "preset released: renorm = divide is set, in place of softmax",
+        "preset released: penalty = rms is set, in place of frobenius",
         "preset released: w = 0.3 is set, in place of 0.03",
     ]
 

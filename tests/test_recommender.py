@@ -46,6 +46,19 @@ def test_our_models_need_no_data_set(trained, tmp_path):
         shutil.move(trained[0] / "hidden", trained[0] / "chains")
 
 
+def test_a_baseline_over_data_numbered_otherwise_is_refused(trained, tmp_path):
+    """Its data set is read again, and its items must still be those it was trained on."""
+    path = trained[0] / "chains" / "chains.inter"
+    header, *rows = path.read_text().splitlines(keepends=True)
+    kept = path.read_text()
+    path.write_text(header + "".join(reversed(rows)))
+    try:
+        with pytest.raises(UserError, match="of another data set"):
+            Recommender(trained[1]["SASRec"])
+    finally:
+        path.write_text(kept)
+
+
 def test_seen_items_come_back_unless_they_are_excluded(trained):
     history = ["i5", "i3", "i4", "i3", "i4"]
     everything = recommend(trained[1]["AWRSR"], {"anna": history}, k=100)["anna"]
@@ -107,3 +120,11 @@ def test_a_missing_half_of_the_command_is_named(capsys):
     assert "checkpoint" in mistake(["--predict=histories.tsv"], capsys)
     assert "predict" in mistake(["--checkpoint=best.pth"], capsys)
     assert "nowhere" in mistake(["--checkpoint=nowhere", "--predict=nowhere"], capsys)
+
+
+def test_what_has_no_effect_on_a_prediction_is_refused(trained, tmp_path, capsys):
+    (tmp_path / "h.tsv").write_text("anna\ti1\n")
+    words = [f"--checkpoint={trained[1]['AWRSR']}", f"--predict={tmp_path / 'h.tsv'}"]
+    assert "lerning_rate: has no effect on --predict" in mistake([*words, "--lerning_rate=3"], capsys)
+    assert "of another model" in mistake([*words, "--model=SASRec"], capsys)
+    assert "of another data set" in mistake([*words, "--dataset=ml-1m"], capsys)

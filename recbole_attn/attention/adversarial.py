@@ -57,6 +57,10 @@ class Adversary(nn.Module):
         super().__init__()
         if not 0 < keep_start < 1:
             raise ValueError(f"keep_start must lie in (0, 1), not {keep_start}")
+        if noise == "gaussian" and renorm == "divide":
+            raise ValueError(
+                "noise=gaussian needs renorm=softmax: the sum that renorm=divide divides by may be 0 or less"
+            )
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
         self.n_heads = n_heads

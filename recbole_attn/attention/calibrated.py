@@ -73,6 +73,10 @@ class Calibrated(Attention):
         super().__init__(hidden_size=hidden_size, n_heads=n_heads, dropout=dropout)
         if gate != "learned" and not (isinstance(gate, (int, float)) and 0 <= gate <= 1):
             raise ValueError(f"gate must be learned or a number in [0, 1], not {gate!r}")
+        if dropout_on == "maps" and renorm == "divide":
+            raise ValueError(
+                "dropout_on=maps needs renorm=softmax: dropped keep-masks make weights that renorm=divide cannot divide"
+            )
         self.spatial, self.adversary, self.attacks = spatial, adversary, attacks
         self.combine, self.gate = one_of("combine", combine, COMBINE), gate
         self.dropout_on = one_of("dropout_on", dropout_on, DROP)
