@@ -63,12 +63,14 @@ class Recommender:
                 "recommend with a sequential model"
             )
         item_field = self.config["ITEM_ID_FIELD"]
-        dataset = None if self.config["model"] in MODELS and "item_ids" in state else _training_data(self.config)
-        if dataset is not None:
+        if self.config["model"] in MODELS and "item_ids" in state:
+            self.catalogue = Catalogue(item_field, state["item_ids"])
+            self.model = build_model(self.config, self.catalogue)
+        else:
+            dataset = _training_data(self.config)
             check_dataset(state, dataset)
-        item_ids = state["item_ids"] if "item_ids" in state else dataset.field2id_token[item_field]
-        self.catalogue = Catalogue(item_field, item_ids)
-        self.model = build_model(self.config, dataset or self.catalogue)
+            self.catalogue = Catalogue(item_field, dataset.field2id_token[item_field])
+            self.model = build_model(self.config, dataset)
         self.model.load_state_dict(state["state_dict"])
         self.model.load_other_parameter(state.get("other_parameter"))
         self.model.eval()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_attn.data import load_dataset, split
+from recbole_attn import protocol
 from recbole_attn.errors import UserError
 from recbole_attn.memory import keep_freed_memory
 from recbole_attn.progress import Epoch
@@ -43,13 +43,13 @@ def run(config, resume: str | None = None) -> Result:
         resume: the `last.pth` of a run to continue, in its own folder.
 
     Raises:
-        UserError: a mistake in data, settings or checkpoint; a diverged loss; Ctrl-C.
+        UserError: a mistake in data, settings or checkpoint; several processes; a diverged loss; Ctrl-C.
     """
+    if (config["nproc"] or 1) != 1:
+        raise UserError(f"nproc = {config['nproc']}: works in comparisons alone; add --seeds=1, or leave nproc at 1")
     config["checkpoint_dir"] = str(Path(resume).parent if resume else new_folder(config))
     begin(config)
-    dataset = load_dataset(config)
-    getLogger().info(dataset)
-    train_data, valid_data, test_data = split(config, dataset)
+    train_data, valid_data, test_data = protocol.loaders(config, load(config))
     trainer = make_trainer(config, train_data.dataset, resume)
     trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
     test = trainer.evaluate(test_data, show_progress=config["show_progress"])
@@ -62,7 +62,18 @@ def begin(config) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
+
+
+def load(config):
+    """The data set of the run. Settings are logged after it, where they cannot hide a mistake in the data.
+
+    Raises:
+        UserError: a mistake in files, columns, filters or order.
+    """
+    dataset = protocol.load(config)
     getLogger().info(config)
+    getLogger().info(dataset)
+    return dataset
 
 
 def make_trainer(config, dataset, resume: str | None = None, extend: Callable[[type], type] = with_checkpoints):
@@ -72,6 +83,7 @@ def make_trainer(config, dataset, resume: str | None = None, extend: Callable[[t
     """
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, dataset)
+    protocol.mend(config, model)
     getLogger().info(model)
     trainer = extend(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
     if resume:

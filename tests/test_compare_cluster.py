@@ -10,16 +10,21 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
-from comparisons import arguments, results
+from comparisons import arguments, options, results
 from runs import mistake, write_chains
 
 from recbole_attn.cli import main
+from recbole_attn.compare.cluster import Cluster, connect
 from recbole_attn.compare.fingerprint import PACKAGE
+from recbole_attn.compare.plan import read_plan
+from recbole_attn.compare.store import Store
+from recbole_attn.compare.trials import trials_of
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
 
@@ -59,6 +64,7 @@ def cluster(folder):
         process.wait()
 
 
+@slow
 def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, cluster, capsys):
     address, workers = cluster
     command = arguments(folder, model="SASRec", seeds=3, epochs=60, stopping_step=60, engine="dask", address=address)
@@ -82,6 +88,7 @@ def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, clu
     assert all(result["epochs"] == 60 for result in results(folder).values())
 
 
+@slow
 def test_a_cluster_without_workers_is_refused(folder, capsys):
     port = free_port()
     scheduler = start(folder, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
@@ -95,9 +102,47 @@ def test_a_cluster_without_workers_is_refused(folder, capsys):
         scheduler.wait()
 
 
+@slow
 def test_an_address_where_nobody_answers_is_refused(folder, capsys, monkeypatch):
     monkeypatch.setattr("recbole_attn.compare.cluster._PATIENCE", 1)
     address = f"tcp://127.0.0.1:{free_port()}"
     line = mistake(arguments(folder, model="Pop,BPR", engine="dask", address=address), capsys)
     assert f"address = {address}: no Dask scheduler answers there" in line
     assert not list((folder / "results").glob("chains/*/"))
+
+
+class Stub:
+    """A client of Dask 2023.5, whose scheduler_info takes no arguments."""
+
+    def __init__(self, address, timeout):
+        self.workers = {f"w{number}": {"resources": {"GPU": number == 6}} for number in range(7)}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def scheduler_info(self):
+        return {"workers": self.workers}
+
+
+class Newer(Stub):
+    def scheduler_info(self, n_workers=5):
+        return {"workers": dict(list(self.workers.items())[: None if n_workers == -1 else n_workers])}
+
+
+@pytest.mark.parametrize("client", [Stub, Newer])
+def test_resources_are_looked_for_on_all_workers_whatever_the_version_of_dask(client, monkeypatch):
+    monkeypatch.setattr(distributed, "Client", client)
+    with connect("tcp://host:8786", {"GPU": 1}) as cluster:
+        assert cluster.resources == {"GPU": 1}
+
+
+def test_a_trial_that_the_cluster_lost_has_a_reason(folder):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    (trial,) = trials_of(plan, plan.rows[0])
+    store = Store(folder / "results" / "chains")
+    store.prepare(trial)
+    Cluster(None)._settle(store, trial, SimpleNamespace(status="error", exception=lambda: OSError("no\nroute")))
+    assert store.failure(trial) == "lost on the cluster (OSError: no route)"

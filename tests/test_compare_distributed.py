@@ -9,9 +9,9 @@ import torch
 from comparisons import SMALL_ATTENTION, TINY, arguments, results
 from runs import write_chains
 
+from recbole_attn import protocol
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.cli import main
-from recbole_attn.compare import protocol
 from recbole_attn.compare.distributed import join, share, with_sharing
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
@@ -29,6 +29,17 @@ def folder(tmp_path, monkeypatch):
     write_chains(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def together(processes, task, *arguments):
+    """Run task(rank, *arguments) in so many processes, to their ends."""
+    context = multiprocessing.get_context("fork")
+    group = [context.Process(target=task, args=(rank, *arguments)) for rank in range(processes)]
+    for process in group:
+        process.start()
+    for process in group:
+        process.join(120)
+    assert [process.exitcode for process in group] == [0] * processes
 
 
 def five_steps(rank, folder, model, processes):
@@ -59,18 +70,37 @@ def five_steps(rank, folder, model, processes):
 
 @pytest.mark.parametrize("model", ["AWRSR", "SASRec"])
 def test_parameters_after_five_steps_are_those_of_one_process(folder, model):
-    context = multiprocessing.get_context("fork")
     for processes in (1, 2):
-        group = [context.Process(target=five_steps, args=(rank, folder, model, processes)) for rank in range(processes)]
-        for process in group:
-            process.start()
-        for process in group:
-            process.join(120)
-        assert [process.exitcode for process in group] == [0] * processes
+        together(processes, five_steps, folder, model, processes)
     (start, one), (_, two) = (torch.load(folder / f"{processes}.pth") for processes in (1, 2))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0)
     assert max((value - start[name]).abs().max() for name, value in one.items()) > 1e-3
+
+
+def train(rank, folder, name, epochs, resume=None):
+    """Train this process's share with dropout and random negatives; the first one writes what came out."""
+    torch.set_num_threads(1)
+    random = {"hidden_dropout_prob": 0.5, "loss_type": "BPR", "epochs": epochs, "nproc": 2}
+    settings = {**PLAIN, **random, "data_path": str(folder), "checkpoint_dir": str(folder / name)}
+    config = load_settings("SASRec", "chains", config_dict=settings).config
+    (folder / name).mkdir(exist_ok=True)
+    join(config, rank, folder / name)
+    loader, _, _ = protocol.loaders(config, protocol.load(config))
+    trainer = make_trainer(config, loader.dataset, resume, with_sharing)
+    trainer.fit(share(config, loader), None)
+
+
+def test_a_resumed_trial_on_two_processes_ends_as_the_uninterrupted_one(folder):
+    together(2, train, folder, "whole", 2)
+    together(2, train, folder, "half", 1)
+    (folder / "half" / "meeting").unlink(missing_ok=True)
+    together(2, train, folder, "half", 2, str(folder / "half" / "last.pth"))
+    whole, resumed = (load_checkpoint(folder / name / "last.pth") for name in ("whole", "half"))
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name
+    first, second = whole["continuation"]["random_states"]
+    assert not torch.equal(first["torch"], second["torch"])  # each process draws its own dropout
 
 
 @pytest.mark.slow

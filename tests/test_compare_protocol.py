@@ -10,7 +10,7 @@ import torch
 from comparisons import TINY, write_timed
 from recbole.evaluator.collector import Collector
 
-from recbole_attn.compare import protocol
+from recbole_attn import protocol
 from recbole_attn.compare.ranks import Context, RankCollector, Ranks, users_of
 from recbole_attn.compare.trial import execute
 from recbole_attn.config.settings import load_settings
@@ -152,7 +152,6 @@ def test_popularity_is_the_number_of_training_interactions(folder, tmp_path, mon
     config, _, (train, _, _) = prepared(
         folder, "Pop", {"LS": "valid_and_test"}, checkpoint_dir=str(tmp_path), train_batch_size=9
     )
-    protocol.mend(config)
     trainer = make_trainer(config, train.dataset)
     trainer.fit(train, None)
     items = [item for _, item, _ in triples(train)]

@@ -24,6 +24,7 @@ from recbole_attn.compare.schedule import death
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trial import last_words, reason
 from recbole_attn.compare.trials import trials_of
+from recbole_attn.config.command_line import run_options
 
 
 @pytest.fixture
@@ -48,6 +49,13 @@ def test_each_row_is_trained_with_each_seed_and_what_is_finished_is_not_run_agai
     assert len(started) == 4
     run(folder, model="SASRec,Pop,AWRSR", seeds=2)
     assert len(started) == 6
+
+
+def test_what_is_not_asked_for_is_as_run_yaml_has_it(folder, started, monkeypatch):
+    declared = {**run_options(), "results": run_options()["results"]._replace(default="elsewhere")}
+    monkeypatch.setattr("recbole_attn.compare.command.run_options", lambda: declared)
+    compare({name: value for name, value in options(folder, model="Pop", seeds=1).items() if name != "results"})
+    assert len(list((folder / "elsewhere" / "chains").glob("*/result.json"))) == 1
 
 
 def test_rerun_runs_finished_trials_again(folder, started):

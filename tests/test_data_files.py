@@ -144,6 +144,32 @@ def test_a_malformed_interval_is_named(tmp_path, setting, text):
     assert setting in line and "is no interval; write for example [5,inf)" in line
 
 
+def test_an_interval_of_a_column_that_is_not_loaded_names_load_col(tmp_path):
+    write_tiny(tmp_path)
+    line = message(
+        tmp_path, load_col={"inter": ["user_id", "item_id", "timestamp"]}, val_interval={"rating": "[.2,.9]"}
+    )
+    assert line == "val_interval.rating=[.2,.9]: no column rating was read; add it to load_col"
+
+
+@pytest.mark.parametrize("model", ["SASRec", "Pop"])
+@pytest.mark.parametrize("time", ["", "inf"])
+@pytest.mark.parametrize("order", ["exact", "recbole"])
+def test_a_missing_time_is_named_with_its_row_before_anything_is_put_in_its_place(tmp_path, model, time, order):
+    rows = [("", "i0", 1), ("u1", "i1", 2), ("u1", "i2", time), *ROWS]  # the first has no user and is dropped
+    file = write(tmp_path, [HEADER, *rows])
+    start = f"{file}, row 3 below the header: timestamp is missing or infinite; fill it in, drop the row, or set time_"
+    assert message(tmp_path, model=model, time_order=order).startswith(start)
+
+
+def test_a_missing_time_is_no_mistake_where_nothing_is_ordered_by_it(tmp_path):
+    write(tmp_path, [HEADER, ("u1", "i1", ""), *ROWS])
+    assert len(load_dataset(config(tmp_path, time_order="file"))) == len(ROWS) + 1
+    assert len(load_dataset(config(tmp_path, model="Pop", eval_args={"order": "RO"}))) == len(ROWS) + 1
+    kept = load_dataset(config(tmp_path, val_interval={"timestamp": "[0,inf)"}))
+    assert len(kept) == len(ROWS)
+
+
 def test_single_interactions_leave_nothing_to_predict(tmp_path):
     write(tmp_path, [HEADER, *((f"u{n}", f"i{n}", n) for n in range(9))])
     assert "no user has two interactions" in message(tmp_path)

@@ -3,11 +3,16 @@
 import copy
 import pickle
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import ModelType, get_model, get_trainer, init_seed
+from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector
+from recbole.evaluator.register import metrics_dict
+from recbole.utils import EvaluatorType, ModelType, get_model, get_trainer, init_seed
 
 from recbole_attn.config.command_line import parse_command_line
 from recbole_attn.config.describe import describe, help_text
@@ -185,6 +190,21 @@ def test_ml_100k_comes_from_a_folder_of_the_users_if_it_is_there(tmp_path):
     assert packaged.origins["data_path"] == "recbole, which ships ml-100k"
 
 
+@pytest.mark.parametrize("model", ["Pop", "AWRSR"])
+def test_a_resumed_run_reads_the_ml_100k_that_the_run_read(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    first = pickle.loads(pickle.dumps(load_settings(model, "ml-100k").config))
+    asked = load_settings(model, "ml-100k", config_dict={"data_path": "dataset"}).config
+    (tmp_path / "dataset" / "ml-100k").mkdir(parents=True)
+    own = load_settings(model, "ml-100k", config_dict={"data_path": "dataset"}).config
+    for config, folder in ((first, first["data_path"]), (asked, first["data_path"]), (own, "dataset/ml-100k")):
+        assert load_settings(model, "ml-100k", config_dict=config.external_config_dict).config["data_path"] == folder
+    moved = load_settings(
+        model, "ml-100k", config_dict=first.external_config_dict, command_line={"data_path": "dataset"}
+    )
+    assert moved.config["data_path"] == "dataset/ml-100k"
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -213,12 +233,20 @@ def test_ml_100k_comes_from_a_folder_of_the_users_if_it_is_there(tmp_path):
         ("--length_buckets=0", "length_buckets = 0 (command line) is not allowed: it must be none | int >= 1"),
         ("--time_order=exakt", "it must be exact | recbole | file"),
         ("--eval_args.mode=ful", "it must be full | labeled | uni<int> | pop<int>"),
+        ("--eval_args.mode=uni0", "eval_args.mode = 'uni0' (command line) is not allowed"),
         ("--eval_args.mode.valid=ful", "eval_args.mode.valid = 'ful'"),
         ("--user_inter_num_interval=5", "it must be none | interval"),
         ("--loss_type=MSE", "loss_type = 'MSE' (command line) is not allowed: it must be CE | BPR"),
         ("--valid_metric=MRR@11", "valid_metric = MRR@11 (command line) is not measured: it must be one of Recall@1"),
         ("--topk=20", "valid_metric = NDCG@10 (properties/overall.yaml) is not measured"),
         ("--metrics=[Recal]", "metrics = Recal (command line) is no metric: did you mean 'Recall'?"),
+        ("--metrics=[NDCG, ItemCoverage]", "metrics = ItemCoverage (command line): RecBole fails on this metric"),
+        ("--eval_args.split={TS: [.8, .2]}", "eval_args.split.TS = [0.8, 0.2] (command line) must be three ratios"),
+        ("--eval_args.split.RS=[.8, .2]", "eval_args.split.RS = [0.8, 0.2] (command line) must be three ratios"),
+        ("--eval_args.split={RS: [0, .5, .5]}", "must be three ratios, those of training (above 0)"),
+        ("--eval_args.split={RS: [.8, -1, .1]}", "eval_args.split.RS = [0.8, -1, 0.1]"),
+        ("--clip_grad_norm={max_nrm: 3}", "'clip_grad_norm.max_nrm' (command line): did you mean 'clip_grad_norm.max_"),
+        ("--clip_grad_norm.norm_type=1", "clip_grad_norm = {'norm_type': 1} has no max_norm"),
         ("--eval_args.split={LS: test_only, RS: [.5, .5]}", "must name exactly one way of splitting"),
         ("--eval_args.order=RO", "eval_args.order = RO (command line): AWRSR needs TO"),
         ("--repeatable=False", "RecBole refuses these settings: Sequential models currently only support"),
@@ -232,6 +260,49 @@ def test_a_mistake_is_one_line_that_names_it(option, message):
         load_settings("AWRSR", "ml-100k", command_line=parse_command_line([option]))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metric", metrics_dict.values(), ids=lambda metric: metric.__name__)
+def test_a_metric_is_refused_or_can_be_collected(metric):
+    name = metric.__name__
+    given = {"metrics": [name], "topk": [3], "valid_metric": name if name == "GAUC" else f"{name}@3"}
+    if metric.metric_type == EvaluatorType.VALUE:
+        given.update({"valid_metric": name, "eval_args": {"mode": "labeled"}})
+    try:
+        config = load_settings("Pop", "ml-100k", config_dict=given).config
+    except UserError as error:
+        assert "fails on this metric" in str(error)
+        assert name in ("AveragePopularity", "GiniIndex", "ItemCoverage", "TailPercentage")
+        return
+    collector = Collector(config)
+    collector.data_collect(SimpleNamespace(dataset=SimpleNamespace(num=lambda field: 9)))
+    scores, target = torch.randn(5, 9, generator=torch.Generator().manual_seed(1)), torch.arange(5)
+    collector.eval_batch_collect(scores, Interaction({config["LABEL_FIELD"]: target % 2}), target, target + 1)
+    assert collector.get_data_struct()
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [{"distribution": "popularity"}, {"distribution": "uniform", "sample_num": 2}, {"dynamic": True}],
+    ids=str,
+)
+def test_whole_sequences_refuse_negative_items_that_they_do_not_draw(drawn):
+    given = {"loss_type": "BPR", "training": "sequence"}
+    config = load_settings("AttnSASRec", "ml-100k", config_dict=given).config
+    assert config["training"] == "sequence"
+    with pytest.raises(UserError, match=r"^train_neg_sample_args = .*draws one uniform negative item") as caught:
+        load_settings("AttnSASRec", "ml-100k", config_dict={**given, "train_neg_sample_args": drawn})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["FDSA", "GRU4RecF"])
+def test_features_of_items_must_be_loaded(model):
+    given = {"load_col": {"item": ["item_id", "class"]}}
+    assert load_settings(model, "ml-100k", config_dict=given).config["selected_features"] == ["class"]
+    with pytest.raises(UserError, match=r"leaves out class; say --load_col.item=\[item_id,class\]"):
+        load_settings(model, "my-own-logs")
+    everything = {"load_col": None}
+    assert load_settings(model, "my-own-logs", config_dict=everything).config["load_col"] is None
 
 
 def test_a_loss_that_recbole_cannot_feed_is_refused():

@@ -25,7 +25,7 @@ class Board:
         self._drawn, self._next = 0, 0.0
         self._states = {trial.key: self._state(trial, ()) for trial in trials}
         if self._states and not self._live:
-            self._say(self._summary(()))
+            self._say(self._summary())
 
     def __call__(self, running: Sequence[Trial]) -> None:
         keys = {trial.key for trial in running}
@@ -52,7 +52,7 @@ class Board:
             line += f": {self.store.failure(trial)}"
         if state == "done":
             result = self.store.result(trial) or {}
-            line += f": {result['epochs']} epochs, {_duration(result['seconds'])}; {self._summary(())}"
+            line += f": {result['epochs']} epochs, {_duration(result['seconds'])}; {self._summary()}"
         return line
 
     def _redraw(self, running: Sequence[Trial]) -> None:
@@ -71,7 +71,7 @@ class Board:
             groups.setdefault((trial.row, trial.dataset), []).append(trial)
         wide = max(len(row) for row, _ in groups)
         lines = [f"{row:<{wide}}  {dataset:<12} {self._counts(group)}" for (row, dataset), group in groups.items()]
-        return [*lines, *(f"  {_name(trial)}: {self._epoch(trial)}" for trial in running), self._summary(running)]
+        return [*lines, *(f"  {_name(trial)}: {self._epoch(trial)}" for trial in running), self._summary()]
 
     def _counts(self, trials: Sequence[Trial]) -> str:
         states = [self._states[trial.key] for trial in trials]
@@ -84,11 +84,11 @@ class Board:
         best = f"best {progress['best']:.4f} in epoch {progress['best_epoch'] + 1}"
         return f"epoch {progress['epoch']}, {best}, {progress['seconds_per_epoch']:.1f} s each"
 
-    def _summary(self, running: Sequence[Trial]) -> str:
-        left = self._seconds_left(running)
+    def _summary(self) -> str:
+        left = self._seconds_left()
         return self._counts(self.trials) + (f"; about {_duration(left)} left" if left else "")
 
-    def _seconds_left(self, running: Sequence[Trial]) -> float | None:
+    def _seconds_left(self) -> float | None:
         """By what finished trials took: those of the same row, or all. None before the first has ended."""
         took: dict[str, list[float]] = {}
         for trial in self.trials:

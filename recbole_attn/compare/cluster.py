@@ -8,13 +8,14 @@ another one, and the trial then goes on from its last checkpoint.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from recbole_attn.compare.schedule import Watcher, run_folder
-from recbole_attn.compare.store import FAILURE, Store, write_json
+from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import Trial
 from recbole_attn.errors import UserError
 
@@ -54,7 +55,7 @@ class Cluster:
         if future.status != "finished" and not store.failure(trial):
             error = future.exception() if future.status == "error" else None
             what = f"{type(error).__name__}: {error}" if error else future.status
-            write_json(store.of(trial) / FAILURE, {"reason": f"lost on the cluster ({' '.join(what.split())})"})
+            store.fail(trial, f"lost on the cluster ({' '.join(what.split())})")
 
 
 @contextlib.contextmanager
@@ -77,8 +78,14 @@ def connect(address: str | None, resources: dict[str, float] | None = None) -> I
             f"address = {address}: no Dask scheduler answers there; start one with `dask scheduler`"
         ) from error
     with client:
-        _require_workers(address, client.scheduler_info(n_workers=-1)["workers"], resources or {})
+        _require_workers(address, _workers(client), resources or {})
         yield Cluster(client, resources)
+
+
+def _workers(client) -> dict[str, Any]:
+    """All workers, by address. Dask lists the first five alone since it can be told how many."""
+    can_be_told = "n_workers" in inspect.signature(client.scheduler_info).parameters
+    return client.scheduler_info(**({"n_workers": -1} if can_be_told else {}))["workers"]
 
 
 def _require_workers(address: str, workers: dict[str, Any], resources: dict[str, float]) -> None:

@@ -18,6 +18,7 @@ from recbole_attn.compare.report.terminal import terminal
 from recbole_attn.compare.schedule import run_here
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import Trial, trials_of
+from recbole_attn.config.command_line import run_options
 from recbole_attn.errors import UserError
 
 Runner = Callable[..., None]
@@ -33,7 +34,7 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     tuned = grids(plan)
     default = {row.name: trials_of(plan, row) for row in plan.rows}
     candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
-    store = Store(Path(options.get("results") or "results") / plan.name)
+    store = Store(Path(_option(options, "results")) / plan.name)
     with store.locked():
         with runner(options) as run_missing:
             store.check_protocol([*(trial for trials in default.values() for trial in trials), *candidates])
@@ -53,14 +54,18 @@ def runner(options: Mapping[str, Any]) -> Iterator[Runner]:
     Raises:
         UserError: an engine that is not installed, or no cluster at the address.
     """
-    jobs = options.get("jobs") or 1
     if options.get("engine"):
         with connect(options.get("address"), options.get("resources")) as cluster:
             yield cluster.run
     elif options.get("address"):
         raise UserError(f"address = {options['address']}: needs an engine; add --engine=dask")
     else:
-        yield functools.partial(run_here, jobs=jobs)
+        yield functools.partial(run_here, jobs=_option(options, "jobs"))
+
+
+def _option(options: Mapping[str, Any], name: str) -> Any:
+    """What was asked for, else the default of properties/run.yaml."""
+    return options.get(name, run_options()[name].default)
 
 
 class Session:
@@ -68,7 +73,7 @@ class Session:
 
     def __init__(self, store: Store, run_missing: Runner, options: Mapping[str, Any]):
         self.store, self.run_missing = store, run_missing
-        self.jobs, self.rerun = options.get("jobs") or 1, options.get("rerun", False)
+        self.jobs, self.rerun = _option(options, "jobs"), _option(options, "rerun")
         self._done: set[str] = set()
 
     def run(self, trials: Sequence[Trial]) -> None:

@@ -2,7 +2,7 @@
 
 Each process takes its share of every batch, and gradients are averaged, so that a step is the step of one process on
 the whole batch. Validation and test run on the first process alone: RecBole's own way pads the shares with rows
-that stand twice.
+that stand twice. A checkpoint holds the random states of all processes, so that a resumed trial goes on exactly.
 """
 
 from __future__ import annotations
@@ -94,5 +94,15 @@ class _Sharing(AttnTrainer):
         return found[0]
 
     def _save(self, state, path):
+        """Every process takes part; the first one writes."""
+        if "continuation" in state:
+            states: list[Any] = [None] * self.config["nproc"]
+            distributed.all_gather_object(states, state["continuation"]["random_state"])
+            state["continuation"]["random_states"] = states
         if self.config["local_rank"] == 0:
             super()._save(state, path)
+
+    def _restore_random_state(self):
+        if self._continuation is not None:
+            self._continuation["random_state"] = self._continuation["random_states"][self.config["local_rank"]]
+        super()._restore_random_state()

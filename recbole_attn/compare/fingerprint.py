@@ -17,8 +17,8 @@ from recbole_attn.model import MODELS
 PACKAGE = Path(__file__).resolve().parents[1]
 # What every trial runs through. The table of models is not among them: a new model changes no other's numbers.
 COMMON = (
-    *("data/*.py", "trainer.py", "progress.py", "run.py", "remedies.py"),
-    *("compare/protocol.py", "compare/ranks.py", "compare/distributed.py"),
+    *("data/*.py", "trainer.py", "progress.py", "run.py", "protocol.py", "remedies.py"),
+    *("compare/ranks.py", "compare/distributed.py"),
 )
 # Settings that say where and how a trial runs, not what it computes.
 WITHOUT_EFFECT = {

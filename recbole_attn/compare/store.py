@@ -87,6 +87,7 @@ class Store:
         return folder
 
     def fail(self, trial: Trial, reason: str) -> None:
+        """Note why the trial has no result, for a process that could not."""
         write_json(self.of(trial) / FAILURE, {"reason": reason})
 
     def forget(self, trial: Trial) -> None:

@@ -19,7 +19,7 @@ import torch
 from recbole.utils import ModelType
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from recbole_attn.compare import protocol
+from recbole_attn import protocol
 from recbole_attn.compare.distributed import join, share, with_sharing
 from recbole_attn.compare.fingerprint import data_digest
 from recbole_attn.compare.machine import machine, peak_memory
@@ -37,7 +37,7 @@ from recbole_attn.compare.store import (
 from recbole_attn.config.layers import Layer
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
-from recbole_attn.run import begin, make_trainer, result_of
+from recbole_attn.run import begin, load, make_trainer, result_of
 from recbole_attn.trainer import with_checkpoints
 
 
@@ -100,11 +100,10 @@ def execute_as(rank: int, folder: Path) -> None:
     specification: dict[str, Any] = read_json(folder / SPECIFICATION) or {}
     config = configure(specification, folder)
     begin(config)
-    protocol.mend(config)
     several = (config["nproc"] or 1) > 1
     if several:
         join(config, rank, folder)
-    dataset = protocol.load(config)
+    dataset = load(config)
     context = Context(dataset)
     train, valid, test = protocol.loaders(config, dataset)
     context.hold_out(valid.dataset, test.dataset)

@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from recbole.config import Config
-from recbole.evaluator import metric_types
-from recbole.evaluator.base_metric import LossMetric
-from recbole.evaluator.register import metrics_dict
 from recbole.utils import ModelType
 
 from recbole_attn.config.command_line import run_options
@@ -19,6 +16,7 @@ from recbole_attn.config.schema import Schema
 from recbole_attn.errors import UserError
 
 NAMES = ("model", "dataset")
+_ONE = ("uniform", 1, False)  # distribution, number and choice of the negative items in whole sequences
 
 
 def require_model(name: str) -> None:
@@ -28,10 +26,10 @@ def require_model(name: str) -> None:
         UserError: there is none of that name.
     """
     if name not in models():
-        raise UserError(f"there is no model {name!r}{_nearest(name, models(), count=3)} (--help lists all)")
+        raise UserError(f"there is no model {name!r}{nearest(name, models(), count=3)} (--help lists all)")
 
 
-def _nearest(name: str, candidates: Iterable[str], count: int = 1) -> str:
+def nearest(name: str, candidates: Iterable[str], count: int = 1) -> str:
     """A question with the candidates most like `name`, or nothing."""
     folded = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.lower(), folded, n=count, cutoff=0.6)
@@ -66,7 +64,7 @@ def _unknown(key: str, origin: str, schema: Schema, model: str) -> str:
         return f"setting {key!r} ({origin}) is not one of {model}; it belongs to {shown}"
     parent = key.rpartition(".")[0]
     known = [*schema.settings, *run_options()]
-    hint = _nearest(key, [other for other in known if other.rpartition(".")[0] == parent]) or _nearest(key, known)
+    hint = nearest(key, [other for other in known if other.rpartition(".")[0] == parent]) or nearest(key, known)
     return f"unknown setting {key!r} ({origin}){hint or ': --help says where the settings are documented'}"
 
 
@@ -88,53 +86,49 @@ def fit_negative_sampling_to_loss(stack: Stack, given: set[str]) -> None:
     stack.set(key, one if loss == "BPR" else None, f"loss_type = {loss}")
 
 
-def check_protocol(stack: Stack) -> None:
-    """Raise UserError where metrics, their cut-offs, the validation metric and the split do not fit together."""
-    values = stack.values
-    for metric in _as_list(values["metrics"]):
-        if metric.lower() not in metric_types:
-            names = [cls.__name__ for cls in metrics_dict.values()]
-            raise UserError(f"metrics = {metric} ({stack.origins['metrics']}) is no metric{_nearest(metric, names)}")
-    possible = _result_names(_as_list(values["metrics"]), _as_list(values["topk"]))
-    if values["valid_metric"].lower() not in [name.lower() for name in possible]:
+def check_columns(stack: Stack) -> None:
+    """Raise UserError where a model needs columns of items that `load_col` leaves out."""
+    key, loaded = "selected_features", stack.values.get("load_col")
+    columns = {"*"} if loaded is None else {column for part in loaded.values() for column in part or ()}
+    missing = [name for name in stack.values.get(key) or () if name not in columns]
+    if missing and "*" not in columns:
+        item = ",".join([stack.values["ITEM_ID_FIELD"], *missing])
         raise UserError(
-            f"valid_metric = {values['valid_metric']} ({stack.origins['valid_metric']}) is not measured: "
-            f"it must be one of {', '.join(possible)} (metrics @ topk)"
+            f"{key} = {stack.values[key]} ({stack.origins[key]}): load_col leaves out {', '.join(missing)}; "
+            f"say --load_col.item=[{item}], or name other features of the items"
         )
-    split = values["eval_args"]["split"]
-    if len(split) != 1:
-        raise UserError(f"eval_args.split = {split} must name exactly one way of splitting: LS, RS or TS")
-
-
-def _as_list(value: Any) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def _result_names(metrics: list[str], topk: list[int]) -> list[str]:
-    """The names under which RecBole reports: NDCG@10, but AUC."""
-    names = []
-    for metric in metrics:
-        cls = metrics_dict[metric.lower()]
-        cut = not issubclass(cls, LossMetric) and metric.lower() != "gauc"
-        names += [f"{metric}@{k}" for k in topk] if cut else [metric]
-    return names
 
 
 def check_built(config: Config, stack: Stack) -> None:
+    """Raise UserError where the settings do not suit the model."""
     if config["MODEL_INPUT_TYPE"] is None:
         loss = f"loss_type = {config['loss_type']!r} ({stack.origins.get('loss_type', 'not set')})"
         raise UserError(f"{loss} is no loss that {config['model']} trains with in RecBole: CE or BPR")
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
         origin = stack.origins.get("eval_args.order", "")
         raise UserError(f"eval_args.order = {config['eval_args']['order']} ({origin}): {config['model']} needs TO")
-    if config["training"] == "sequence" and not getattr(config.model_class, "one_pass", False):
+    if config["clip_grad_norm"] and "max_norm" not in config["clip_grad_norm"]:
+        raise UserError(f"clip_grad_norm = {config['clip_grad_norm']} has no max_norm: write {{max_norm: 5}}, or ~")
+    if config["training"] == "sequence":
+        _check_one_pass(config, stack)
+
+
+def _check_one_pass(config: Config, stack: Stack) -> None:
+    if not getattr(config.model_class, "one_pass", False):
         origin = stack.origins.get("training", "")
         raise UserError(
             f"training = sequence ({origin}): {config['model']} cannot learn every position of a history in one pass; "
             "use training=prefix"
         )
-    if config["training"] == "sequence" and config["length_buckets"] is not None:
+    if config["length_buckets"] is not None:
         raise UserError(
             f"length_buckets = {config['length_buckets']} ({stack.origins.get('length_buckets', '')}) groups prefixes, "
             "and training = sequence has none; set it to ~"
+        )
+    drawn = config["train_neg_sample_args"]
+    if drawn["distribution"] != "none" and (drawn["distribution"], drawn["sample_num"], drawn["dynamic"]) != _ONE:
+        raise UserError(
+            f"train_neg_sample_args = {stack.values['train_neg_sample_args']}: training = sequence draws one uniform "
+            "negative item for each target; set distribution: uniform, sample_num: 1 and dynamic: False, "
+            "or use training=prefix"
         )

@@ -18,12 +18,13 @@ from recbole.config import Config
 from recbole_attn.config.checks import (
     NAMES,
     check_built,
-    check_protocol,
+    check_columns,
     checked,
     fit_negative_sampling_to_loss,
     require_model,
 )
 from recbole_attn.config.command_line import PREDICTION, run_options, typed
+from recbole_attn.config.evaluation import check_evaluation
 from recbole_attn.config.layers import Layer, Stack, base_layers, read_user_file, schema_of
 from recbole_attn.config.names import RECBOLE
 from recbole_attn.errors import UserError
@@ -67,8 +68,9 @@ def load_settings(
     for layer in user:
         stack.lay(Layer(layer.origin, checked(layer, schema, model)))
     _load_required_columns(stack)
+    check_columns(stack)
     fit_negative_sampling_to_loss(stack, {key for layer in user for key in layer.values})
-    check_protocol(stack)
+    check_evaluation(stack)
     config = _build(model, dataset, stack.values)
     check_built(config, stack)
     _honour_data_path(config, stack, {key for layer in user for key in layer.values})
@@ -132,7 +134,11 @@ def _build(model: str, dataset: str, values: dict[str, Any]) -> Config:
 
 
 def _honour_data_path(config: Config, stack: Stack, given: set[str]) -> None:
-    """RecBole reads ml-100k from its own package whatever `data_path` says; a copy that lies there is meant."""
+    """RecBole reads ml-100k from its own package whatever `data_path` says; a copy that lies there is meant.
+
+    Where the package's is read, no `data_path` stays among the settings a resumed run is given: it would find a copy
+    that has come to lie there, which this run does not read.
+    """
     stack.origins["data_path"] += f", with {config['dataset']} appended"
     if config["dataset"] != "ml-100k":
         return
@@ -141,4 +147,5 @@ def _honour_data_path(config: Config, stack: Stack, given: set[str]) -> None:
         config["data_path"] = own
     else:
         config["data_path"] = str(RECBOLE / "dataset_example" / config["dataset"])
+        config.external_config_dict.pop("data_path", None)
         stack.origins["data_path"] = "recbole, which ships ml-100k"

@@ -1,7 +1,7 @@
 """The types a setting may have, by the names that the comments of property files use.
 
 int, float, bool, str, list, dict, none; interval ("[5,inf)", several joined by ";"); `list of TYPE`; or a word that
-stands for itself, in which <int> stands for digits. int and float take bounds: `int >= 1`, `float in [0, 1)`.
+stands for itself, with <int> for a whole number >= 1. int and float take bounds: `int >= 1`, `float in [0, 1)`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _none(value: Any) -> None:
 def _word(word: str, value: Any) -> str:
     text = "" if isinstance(value, (list, dict)) else str(value)
     if "<int>" in word:
-        return _demand(re.fullmatch(re.escape(word).replace("<int>", "[0-9]+"), text) is not None, value) and text
+        return _demand(re.fullmatch(re.escape(word).replace("<int>", "[1-9][0-9]*"), text) is not None, value) and text
     return _demand(text.lower() == word.lower(), value) and word
 
 

@@ -20,7 +20,7 @@ class Filters(Dataset):
     """A data set whose filters do not fail in silence.
 
     Raises:
-        UserError: a malformed interval, or filters that leave no interactions.
+        UserError: a malformed interval, one of a column that is not loaded, or filters that leave no interactions.
     """
 
     inter_feat: pd.DataFrame
@@ -31,7 +31,9 @@ class Filters(Dataset):
         for setting in _COUNTS:
             check_interval(setting, self.config[setting])
         for field, interval in (self.config["val_interval"] or {}).items():
-            if self.field2type.get(field) in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
+            if field not in self.field2type:
+                raise UserError(f"val_interval.{field}={interval}: no column {field} was read; add it to load_col")
+            if self.field2type[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
                 check_interval(f"val_interval.{field}", interval)
         super()._data_filtering()
 

@@ -7,6 +7,8 @@ cast are therefore left so by every later sort by time, and `exact` only has to 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
@@ -56,6 +58,8 @@ class TimeOrder(DataFiles):
         super()._reset_index()
 
     def _fill_nan(self):
+        if self._sorts_by_time():
+            self._require_times()
         super()._fill_nan()
         # Here ids are numbered and times are complete, but neither normalised nor cut into buckets.
         if self._sorts_by_time() and self.time_order != "recbole":
@@ -64,6 +68,21 @@ class TimeOrder(DataFiles):
             for field in self.inter_feat:  # column by column: a sorted copy of all would double the memory
                 self.inter_feat[field] = self.inter_feat[field].to_numpy()[order]
         self.__dict__.pop("_file_row", None)
+
+    def _require_times(self):
+        """RecBole would put the mean time where one is missing.
+
+        Raises:
+            UserError: naming the first row without a time.
+        """
+        wrong = ~np.isfinite(self.inter_feat[self.time_field].to_numpy(np.float64))
+        if wrong.any():
+            first = self.inter_feat.index[wrong.argmax()]
+            file, row = Path(self.dataset_path, f"{self.dataset_name}.inter"), self._file_row[first] + 1
+            raise UserError(
+                f"{file}, row {row} below the header: {self.time_field} is missing or infinite; "
+                "fill it in, drop the row, or set time_order: file"
+            )
 
     def _change_feat_format(self):
         if self._sorts_by_time() and isinstance(self.inter_feat, pd.DataFrame):

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, get_model
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_attn.data import load_dataset, split
 from recbole_attn.data.prefixes import OrderedDataset
@@ -82,28 +82,35 @@ class TargetLoader(FullSortEvalDataLoader):
         return rows, None, torch.arange(len(rows)), rows[self.iid_field]
 
 
-def mend(config) -> None:
+def mend(config, model) -> None:
     """Have RecBole's Pop count interactions: it counts batches that hold an item, sampled negatives included."""
     if config["model"] == "Pop":
-        get_model("Pop").calculate_loss = functools.partialmethod(_count, label=config["LABEL_FIELD"])
+        model.calculate_loss = functools.partial(_count, model, config["LABEL_FIELD"])
 
 
-def _count(self, interaction, label: str):
-    items = interaction[self.ITEM_ID]
+def _count(model, label: str, interaction):
+    items = interaction[model.ITEM_ID]
     if label in interaction:
         items = items[interaction[label] > 0]
-    self.item_cnt += torch.bincount(items, minlength=self.n_items).unsqueeze(1)
-    self.max_cnt = self.item_cnt.max(dim=0).values
-    return self.fake_loss.sum()
+    model.item_cnt += torch.bincount(items, minlength=model.n_items).unsqueeze(1)
+    model.max_cnt = model.item_cnt.max(dim=0).values
+    return model.fake_loss.sum()
 
 
 def is_general(config) -> bool:
-    return config["MODEL_TYPE"] != ModelType.SEQUENTIAL
+    return config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
 
 
 def load(config):
-    """The data set of a trial."""
-    return AlignedDataset(config) if is_general(config) else load_dataset(config)
+    """The data set of a run.
+
+    Raises:
+        UserError: what `load_dataset` raises.
+    """
+    dataset = load_dataset(config)
+    if is_general(config):
+        dataset.__class__ = AlignedDataset  # which differs in its splits alone, so a saved data set can become one
+    return dataset
 
 
 def loaders(config, dataset) -> tuple:
@@ -112,7 +119,7 @@ def loaders(config, dataset) -> tuple:
     Raises:
         UserError: nothing to test on; longer lists than there are items; a split along time of data without times.
     """
-    if max(config["topk"]) > dataset.item_num:
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num:
         raise UserError(f"topk = {config['topk']}: there are only {dataset.item_num - 1} items to rank")
     if "TS" in config["eval_args"]["split"]:
         _require_times(config, dataset)
@@ -124,8 +131,8 @@ def loaders(config, dataset) -> tuple:
 
 def _require_times(config, dataset) -> None:
     """Positions tell the order within a history, not which of two users' interactions came first."""
-    users, times = (np.asarray(dataset.inter_feat[field]) for field in (dataset.uid_field, dataset.time_field))
-    if config["time_order"] == "file" or are_positions(users, times):
+    fields = (dataset.uid_field, dataset.time_field)
+    if config["time_order"] == "file" or are_positions(*(np.asarray(dataset.inter_feat[field]) for field in fields)):
         raise UserError(
             f"eval_args.split={config['eval_args']['split']}: the timestamps of {dataset.dataset_name} are "
             "mere positions; use LS or RS"
