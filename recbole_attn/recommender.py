@@ -11,6 +11,7 @@ import torch
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_attn.catalogue import Catalogue
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.data import load_dataset, split
 from recbole_attn.errors import UserError
@@ -26,20 +27,6 @@ class Recommendation(NamedTuple):
 
     item: str
     score: float
-
-
-class Catalogue:
-    """The items of a checkpoint, numbered as in training. Stands in for the data set when our models are built."""
-
-    def __init__(self, item_field: str, item_ids: Sequence[str]):
-        self.item_field, self.item_ids = item_field, item_ids
-        self.number = {item: i for i, item in enumerate(item_ids) if i > 0}
-
-    def num(self, field: str) -> int:
-        """How many values a field has, padding included; only the item field is known."""
-        if field != self.item_field:
-            raise KeyError(field)
-        return len(self.item_ids)
 
 
 class Recommender:

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
 from recbole_attn import protocol
+from recbole_attn.catalogue import Catalogue
 from recbole_attn.errors import UserError
 from recbole_attn.memory import keep_freed_memory
+from recbole_attn.model import MODELS
 from recbole_attn.progress import Epoch
 from recbole_attn.trainer import with_checkpoints
 
@@ -47,6 +49,7 @@ def run(config, resume: str | None = None) -> Result:
     """
     if (config["nproc"] or 1) != 1:
         raise UserError(f"nproc = {config['nproc']}: works in comparisons alone; add --seeds=1, or leave nproc at 1")
+    check_model_settings(config)
     config["checkpoint_dir"] = str(Path(resume).parent if resume else new_folder(config))
     begin(config)
     train_data, valid_data, test_data = protocol.loaders(config, load(config))
@@ -54,6 +57,16 @@ def run(config, resume: str | None = None) -> Result:
     trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
     test = trainer.evaluate(test_data, show_progress=config["show_progress"])
     return result_of(config, trainer, test)
+
+
+def check_model_settings(config) -> None:
+    """Build one of our models on two items, to find what its constructor refuses before any data is read.
+
+    Raises:
+        UserError: a setting outside its range, or two that contradict each other.
+    """
+    if config["model"] in MODELS:
+        build_model(config, Catalogue(config["ITEM_ID_FIELD"], ["[PAD]", "one", "two"]))
 
 
 def begin(config) -> None:

@@ -125,6 +125,12 @@ def test_a_mistake_is_one_line_that_names_it(case, chains, capsys):
     assert re.search(message, line), line
 
 
+@pytest.mark.parametrize("setting", ["attention_layers=[2]", "n_heads=3", "index=recent --training=sequence"])
+def test_what_a_model_refuses_is_found_before_data_is_read(setting, chains, capsys):
+    words = [*command(chains, model="AWRSR", dataset="nowhere"), *f"--{setting}".split()]
+    assert "AWRSR: " in mistake(words, capsys)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
