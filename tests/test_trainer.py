@@ -150,13 +150,15 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def scratch(tmp_path_factory):
-    """RecBole writes log_tensorboard/ where it stands."""
-    before, argv = os.getcwd(), sys.argv
+    """RecBole writes log_tensorboard/ where it stands. One thread, as the killed runs have: two add up otherwise."""
+    before, argv, threads = os.getcwd(), sys.argv, torch.get_num_threads()
+    torch.set_num_threads(1)
     os.chdir(tmp_path_factory.mktemp("cwd"))
     sys.argv = ["test"]
     yield
     os.chdir(before)
     sys.argv = argv
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
