@@ -34,7 +34,7 @@ class AttnTrainer(WatchedTrainer):
 
     def __init__(self, config, model):
         try:
-            Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)  # RecBole's way trips over a second process
+            Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)  # safe beside another process
             super().__init__(config, model)
         except OSError as error:
             raise UserError(f"cannot write to {error.filename}: {error.strerror}; choose another folder") from error
