@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Make glibc serve large tensors from its heap, for the rest of the process.
 
     By default it maps fresh pages for each tensor of more than some megabytes, and the operating system zeroes them
-    all: on a CPU that costs as much as the arithmetic of an element-wise operation. Numbers do not change.
+    all, which an element-wise operation on a CPU pays for each time. Numbers do not change.
 
     Returns:
         False where the C library is not glibc; nothing was changed then.

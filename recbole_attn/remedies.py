@@ -105,7 +105,7 @@ def let_recbole_load_checkpoints() -> None:
 def import_recbole_models() -> None:
     """Importing any sequential model imports SINE, which turns autograd's anomaly mode on for the whole process.
 
-    That mode slows every training step by about half. It is left as the user had it.
+    That mode slows every training step. It is left as the user had it.
     """
     mode, check_nan = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     importlib.import_module("recbole.model.sequential_recommender")
