@@ -1,7 +1,11 @@
-# make install | test | lint | bench | reproduce. PYTHON=python3.10 picks another interpreter.
+# make install | test | lint | bench | reproduce | calibrator_layers | inside-ml-100k | inside-amazon-beauty.
+# PYTHON=python3.10 picks another interpreter, DATA=../shared/data another folder with the data sets, RESULTS=FOLDER where
+# results go.
 PYTHON ?= python3
 VENV ?= .venv
+DATA ?= dataset
 BIN := $(VENV)/bin
+RESULTS ?= results
 INSTALLED := $(VENV)/.installed-for-development
 
 $(INSTALLED): setup.py constraints.txt
@@ -9,7 +13,7 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
-.PHONY: install test lint bench reproduce
+.PHONY: install test lint bench reproduce calibrator_layers
 
 install: $(INSTALLED)
 
@@ -22,7 +26,14 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/epochs.py --data_path=$(DATA)
 
 reproduce: install
 	$(BIN)/python benchmarks/reproduce.py
+
+calibrator_layers: install
+	$(BIN)/python run_recbole_attn.py --config_files=benchmarks/$@.yaml --results=$(RESULTS) --data_path=$(DATA)
+
+inside-%: install
+	$(BIN)/python run_recbole_attn.py --config_files=benchmarks/$@.yaml --results=$(RESULTS) --data_path=$(DATA)
+	$(BIN)/python run_recbole_attn.py --analyze='$(RESULTS)/$@/*/training/best.pth' --baseline=AttnSASRec --results=$(RESULTS)

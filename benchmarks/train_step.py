@@ -1,7 +1,9 @@
 """One training step and one evaluation step of each model: time and peak memory.
 
     python benchmarks/train_step.py
+    python benchmarks/train_step.py --models STOSA AWRSTOSA:refinement=stochastic AWRSTOSA:refinement=value --heads 2
     python benchmarks/train_step.py --models SASRec ACTSR ACTSR:preset=released --lengths 50 --layers 2 --repeats 1
+    python benchmarks/train_step.py --models SASRec SASRec:fast_dropout=True AttnSASRec AttnSASRec:precision=bf16
 
 Models are named as on the command line, RecBole's or ours, settings after a colon. Every measurement has a process of
 its own and the models take turns; numbers are medians over the repeats, factors those over the first model. Histories
@@ -56,6 +58,7 @@ def build(spec: dict):
     import torch
     from recbole.data.interaction import Interaction
 
+    from recbole_attn.acceleration import accelerate
     from recbole_attn.config.settings import load_settings
     from recbole_attn.run import build_model
 
@@ -75,8 +78,11 @@ def build(spec: dict):
         item + config["LIST_SUFFIX"]: torch.randint(1, spec["items"], (batch, spec["length"])),
         config["ITEM_LIST_LENGTH_FIELD"]: torch.full((batch,), spec["length"]),
         item: torch.randint(1, spec["items"], (batch,)),
+        config["NEG_PREFIX"] + item: torch.randint(1, spec["items"], (batch,)),
     }
-    return build_model(config, Catalogue()), Interaction(fields).to(config["device"])
+    model = build_model(config, Catalogue())
+    accelerate(config, model)
+    return model, Interaction(fields).to(config["device"])
 
 
 def training_step(model, batch):

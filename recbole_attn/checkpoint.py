@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import zipfile
@@ -13,6 +12,7 @@ import numpy
 import torch
 
 from recbole_attn.errors import UserError
+from recbole_attn.writing import replacing
 
 _ZIP_HEAD = b"PK\x03\x04"
 
@@ -24,23 +24,16 @@ def save_atomically(state: dict, path) -> None:
         UserError: the disk is full, the folder read-only ...; what lay at `path` before is still there.
     """
     path = Path(path)
-    beside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
+        with replacing(path) as file:
             torch.save(state, file, pickle_protocol=4)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         kept = "the one written before is kept" if os.path.isfile(path) else "none was there before"
         why = _reason(error).strerror
         raise UserError(
             f"cannot write the checkpoint {path}: {why}; {kept}; free some space or make the folder writable"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 def _reason(error: BaseException) -> OSError:

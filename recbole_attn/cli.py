@@ -15,6 +15,7 @@ from recbole_attn.config.describe import describe, help_text
 from recbole_attn.config.settings import Settings, load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.matching import check_names
+from recbole_attn.model.semantic import keep_semantic_ids
 from recbole_attn.recommender import Recommender, read_histories
 from recbole_attn.run import Result, run
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse_command_line(sys.argv[1:] if argv is None else argv)
-        if not options.get("help") and is_comparison(options):
+        if not options.get("help") and not options.get("analyze") and is_comparison(options):
             return _compare(options)
         print(_answer(options))
     except UserError as error:
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(options: dict[str, Any]) -> str:
     if options.get("help") or not options:
         return help_text()
+    if options.get("analyze"):
+        return _analyze(options)
     if options.get("predict") or options.get("checkpoint"):
         return _predict(options)
     settings = _settings(options)
@@ -61,6 +64,12 @@ def _compare(options: Mapping[str, Any]) -> int:
     return INCOMPLETE if failed else 0
 
 
+def _analyze(options: Mapping[str, Any]) -> str:
+    from recbole_attn.analysis.command import analyze  # brings scipy and matplotlib, which one run does without
+
+    return analyze(options)
+
+
 def _settings(options: dict[str, Any]) -> Settings:
     """The settings of the command line; a resumed run brings its own, which the command line may change."""
     if not options.get("resume"):
@@ -69,7 +78,9 @@ def _settings(options: dict[str, Any]) -> Settings:
     names = _names(checkpoint["config"])
     check_names(checkpoint, {**names, **options})
     saved = {**checkpoint["config"].external_config_dict, **names}
-    return load_settings(config_dict=saved, command_line=options)
+    settings = load_settings(config_dict=saved, command_line=options)
+    keep_semantic_ids(checkpoint["config"], settings.config)
+    return settings
 
 
 def _names(config) -> dict[str, str]:

@@ -26,7 +26,8 @@ def chunked_cross_entropy(states: Tensor, items: Tensor, target: Tensor, chunk: 
     """
     if chunk < 1:
         raise ValueError(f"ce_chunk must be at least 1, not {chunk}")
-    return _ChunkedCrossEntropy.apply(states, items, target, chunk)
+    with torch.autocast(states.device.type, enabled=False):  # its gradient is computed where autocast is off
+        return _ChunkedCrossEntropy.apply(states.to(items.dtype), items, target, chunk)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -51,4 +52,4 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             to_states.addmm_(chance, items[part])
             torch.mm(chance.T, states, out=to_items[part])
         to_items.index_add_(0, target, states, alpha=-1)
-        return to_states * scale, to_items * scale, None, None
+        return to_states.mul_(scale), to_items.mul_(scale), None, None

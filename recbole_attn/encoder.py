@@ -5,17 +5,17 @@ Post-norm Transformer blocks as RecBole's SASRec has them. A layer is handed its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from recbole_attn.attention.base import Attention, join_heads, split_heads
+from recbole_attn.attention.base import Attention, join_heads, one_of, split_heads
 from recbole_attn.dropout import Dropout
 from recbole_attn.masks import select_rows
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
     "relu": torch.relu,
     "swish": nn.functional.silu,
@@ -38,19 +38,61 @@ class Encoded(NamedTuple):
     aux: list[Any]
 
 
-class Layer(nn.Module):
-    """One block: hidden states (B, L, D) → (B, R, D).
+class Block(nn.Module):
+    """Values, and all that follows attention.
+
+    A subclass calls `build` in its constructor, when its mechanism is in place: initial weights are drawn in the order
+    in which the parts were made.
+    """
+
+    def build(
+        self,
+        *,
+        hidden_size: int,
+        inner_size: int,
+        dropout: float,
+        activation: Callable[[Tensor], Tensor],
+        norm_eps: float,
+    ) -> None:
+        """Make the parts.
+
+        Args:
+            hidden_size: D.
+            inner_size: width of the feed-forward layer.
+            dropout: probability that an element of a sublayer's output is dropped.
+            activation: of the feed-forward layer.
+            norm_eps: added to the variance in layer norms.
+
+        Raises:
+            ValueError: an inner size below 1, or a probability outside [0, 1).
+        """
+        if inner_size < 1:
+            raise ValueError(f"inner_size must be at least 1, not {inner_size}")
+        self.value = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.widen = nn.Linear(hidden_size, inner_size)
+        self.narrow = nn.Linear(inner_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.dropout = Dropout(dropout)
+        self.activation = activation
+
+    def finish(self, x: Tensor, context: Tensor) -> Tensor:
+        """All that follows attention: x (B, R, D) and context (B, H, R, d) → (B, R, D)."""
+        x = self.attention_norm(x + self.dropout(self.output(join_heads(context))))
+        return self.feed_forward_norm(x + self.dropout(self.narrow(self.activation(self.widen(x)))))
+
+
+class Layer(Block):
+    """One block around a mechanism: hidden states (B, L, D) → (B, R, D).
 
     Args:
         attention: the mechanism.
-        hidden_size: D.
-        inner_size: width of the feed-forward layer.
-        dropout: probability that an element of a sublayer's output is dropped.
         activation: one of `ACTIVATIONS`.
-        norm_eps: added to the variance in layer norms.
+        hidden_size, inner_size, dropout, norm_eps: as in `Block.build`.
 
     Raises:
-        ValueError: an unknown activation, an inner size below 1, or a probability outside [0, 1).
+        ValueError: an unknown activation, or what `Block.build` refuses.
     """
 
     def __init__(
@@ -64,19 +106,14 @@ class Layer(nn.Module):
         norm_eps: float,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-        if inner_size < 1:
-            raise ValueError(f"inner_size must be at least 1, not {inner_size}")
         self.attention = attention
-        self.value = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
-        self.widen = nn.Linear(hidden_size, inner_size)
-        self.narrow = nn.Linear(inner_size, hidden_size)
-        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
-        self.dropout = Dropout(dropout)
-        self.activation = ACTIVATIONS[activation]
+        self.build(
+            hidden_size=hidden_size,
+            inner_size=inner_size,
+            dropout=dropout,
+            activation=ACTIVATIONS[one_of("hidden_act", activation, ACTIVATIONS)],
+            norm_eps=norm_eps,
+        )
 
     def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Encoded:
         """Hidden states of the query rows."""
@@ -85,14 +122,9 @@ class Layer(nn.Module):
         chosen = select_rows(x, rows)
         return Encoded(self.finish(chosen, context), None if shadow is None else self.finish(chosen, shadow), [aux])
 
-    def finish(self, x: Tensor, context: Tensor) -> Tensor:
-        """All that follows attention: x (B, R, D) and context (B, H, R, d) → (B, R, D)."""
-        x = self.attention_norm(x + self.dropout(self.output(join_heads(context))))
-        return self.feed_forward_norm(x + self.dropout(self.narrow(self.activation(self.widen(x)))))
-
 
 class Encoder(nn.Module):
-    """A stack of layers; only the last one is spared the rows that nobody reads.
+    """A stack of layers, each called as `Layer` is; only the last one is spared the rows that nobody reads.
 
     A shadow that a layer gives goes through all later layers, beside the hidden states and by the same weights; where
     a later layer gives a shadow of its own, the shadow of the shadow goes on.
@@ -101,7 +133,7 @@ class Encoder(nn.Module):
         ValueError: no layers.
     """
 
-    def __init__(self, layers: Iterable[Layer]):
+    def __init__(self, layers: Iterable[nn.Module]):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         if not self.layers:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_attn.compiling import is_compiling
+
 
 def causal_mask(item_seq: Tensor) -> Tensor:
     """(B, L) item ids → (B, 1, L, L): query i may read key j where j ≤ i and item j is not padding."""
@@ -37,7 +39,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     lowest = torch.finfo(scores.dtype).min  # not -inf: a row that sees nothing would become NaN, and so its gradient
     hidden = torch.zeros(mask.shape, dtype=scores.dtype, device=scores.device).masked_fill_(~mask, lowest)
     weights = (scores + hidden).softmax(-1)  # adding costs nothing in the backward pass, filling would
-    if not weights.is_cuda and bool(mask.any(-1).all()):
+    if not weights.is_cuda and not is_compiling() and bool(mask.any(-1).all()):
         return weights  # every row sees something, so what is hidden is 0 already; asking a GPU would stall it
     return weights.masked_fill(~mask, 0.0)
 

@@ -66,6 +66,7 @@ class WatchedTrainer(Trainer):
         cures = [f"a learning_rate lower than {self.learning_rate}"]
         cures += [] if self.clip_grad_norm else ["clip_grad_norm={'max_norm': 5}"]
         cures += ["enable_amp=False"] if self.enable_amp else []
+        cures += ["precision=float32"] if self.config["precision"] == "bf16" else []
         return UserError(f"epoch {self._epoch}, batch {self._batch}: {what}; try {' or '.join(cures)}")
 
     def _valid_epoch(self, valid_data, show_progress=False):

@@ -119,7 +119,7 @@ def loaders(config, dataset) -> tuple:
     Raises:
         UserError: nothing to test on; longer lists than there are items; a split along time of data without times.
     """
-    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num:
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num - 1:
         raise UserError(f"topk = {config['topk']}: there are only {dataset.item_num - 1} items to rank")
     if "TS" in config["eval_args"]["split"]:
         _require_times(config, dataset)

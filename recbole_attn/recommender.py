@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from recbole.utils import ModelType
@@ -15,9 +15,10 @@ from recbole_attn.catalogue import Catalogue
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.data import load_dataset, split
 from recbole_attn.errors import UserError
-from recbole_attn.matching import check_dataset
+from recbole_attn.matching import check_dataset, check_model
 from recbole_attn.model import MODELS
 from recbole_attn.run import build_model
+from recbole_attn.streaming import scores_of
 
 _BATCH = 256
 
@@ -37,7 +38,8 @@ class Recommender:
         device: where to compute, "cpu" or "cuda".
 
     Raises:
-        UserError: not such a checkpoint, or one of a model that scores users instead of histories.
+        UserError: not such a checkpoint, one of a model that scores users instead of histories, or one whose parameters
+            do not fit the model that its settings describe.
     """
 
     def __init__(self, checkpoint, device: str = "cpu"):
@@ -49,18 +51,7 @@ class Recommender:
                 f"checkpoint {checkpoint}: {self.config['model']} knows users, not histories; "
                 "recommend with a sequential model"
             )
-        item_field = self.config["ITEM_ID_FIELD"]
-        if self.config["model"] in MODELS and "item_ids" in state:
-            self.catalogue = Catalogue(item_field, state["item_ids"])
-            self.model = build_model(self.config, self.catalogue)
-        else:
-            dataset = _training_data(self.config)
-            check_dataset(state, dataset)
-            self.catalogue = Catalogue(item_field, dataset.field2id_token[item_field])
-            self.model = build_model(self.config, dataset)
-        self.model.load_state_dict(state["state_dict"])
-        self.model.load_other_parameter(state.get("other_parameter"))
-        self.model.eval()
+        self.catalogue, self.model = restore(state)
 
     def recommend(
         self, histories: Mapping[str, Sequence[str]], k: int, exclude_seen: bool = False
@@ -94,14 +85,10 @@ class Recommender:
 
     @torch.no_grad()
     def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> Iterator[list[Recommendation]]:
-        scores = self.model.full_sort_predict(self._interaction(histories))
-        scores = scores.view(len(histories), -1).float()
-        scores[:, 0] = -torch.inf
-        if exclude_seen:
-            for row, items in enumerate(histories):
-                scores[row, items] = -torch.inf
-        best = scores.topk(min(k, scores.size(1) - 1))
-        for values, items in zip(best.values.tolist(), best.indices.tolist()):
+        hidden = _pairs(histories, self.config["device"]) if exclude_seen else None
+        scores = scores_of(self.model, self._interaction(histories), len(self.catalogue.item_ids), None, hidden)
+        best = scores.top_k(min(k, scores.n_items - 1))
+        for values, items in zip(best.scores.tolist(), best.items.tolist()):
             yield [Recommendation(self.catalogue.item_ids[i], v) for v, i in zip(values, items) if v > -torch.inf]
 
     def _interaction(self, histories: list[list[int]]) -> dict[str, Tensor]:
@@ -115,6 +102,24 @@ class Recommender:
             self.config["ITEM_LIST_LENGTH_FIELD"]: torch.tensor([len(items) for items in recent]),
         }
         return {name: values.to(self.config["device"]) for name, values in fields.items()}
+
+
+def restore(checkpoint: dict[str, Any]):
+    """The catalogue and the model of a checkpoint that was read, ready to score on its config's device."""
+    config = checkpoint["config"]
+    item_field = config["ITEM_ID_FIELD"]
+    if config["model"] in MODELS and "item_ids" in checkpoint:
+        catalogue = Catalogue(item_field, checkpoint["item_ids"])
+        model = build_model(config, catalogue)
+    else:
+        dataset = _training_data(config)
+        check_dataset(checkpoint, dataset)
+        catalogue = Catalogue(item_field, dataset.field2id_token[item_field])
+        model = build_model(config, dataset)
+    check_model(checkpoint, config, model)
+    model.load_state_dict(checkpoint["state_dict"])
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return catalogue, model.eval()
 
 
 def recommend(
@@ -142,6 +147,12 @@ def read_histories(path) -> dict[str, list[str]]:
             raise UserError(f"{path}, line {number}: {what}; each line is user<tab>items separated by blanks")
         histories[user] = items.split()
     return histories
+
+
+def _pairs(histories: list[list[int]], device) -> tuple[Tensor, Tensor]:
+    """Numbers of the histories and of the items in them, one pair for each item."""
+    rows = [row for row, items in enumerate(histories) for _ in items]
+    return torch.tensor(rows, device=device), torch.tensor([i for items in histories for i in items], device=device)
 
 
 def _report_unknown(histories: Mapping[str, Sequence[str]], known: Mapping[str, Sequence[int]]) -> None:

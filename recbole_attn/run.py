@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
-from recbole_attn import protocol
+from recbole_attn import acceleration, protocol
 from recbole_attn.catalogue import Catalogue
 from recbole_attn.errors import UserError
 from recbole_attn.memory import keep_freed_memory
@@ -63,8 +64,9 @@ def check_model_settings(config) -> None:
     """Build one of our models on two items, to find what its constructor refuses before any data is read.
 
     Raises:
-        UserError: a setting outside its range, or two that contradict each other.
+        UserError: a setting outside its range, two that contradict each other, or one that the device cannot honour.
     """
+    acceleration.check(config)
     if config["model"] in MODELS:
         build_model(config, Catalogue(config["ITEM_ID_FIELD"], ["[PAD]", "one", "two"]))
 
@@ -97,6 +99,7 @@ def make_trainer(config, dataset, resume: str | None = None, extend: Callable[[t
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, dataset)
     protocol.mend(config, model)
+    acceleration.accelerate(config, model)
     getLogger().info(model)
     trainer = extend(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
     if resume:
@@ -119,7 +122,11 @@ def build_model(config, dataset):
 def new_folder(config) -> Path:
     """A folder of this run's own; RecBole's file names would collide within a second."""
     name = f"{config['model']}-{config['dataset']}-{datetime.now():%b-%d-%Y_%H-%M-%S}-{os.getpid()}"
-    return Path(config["checkpoint_dir"]) / name
+    folder = Path(config["checkpoint_dir"]) / name
+    others = itertools.count(2)
+    while folder.exists():  # an earlier run of this process, within the same second
+        folder = folder.with_name(f"{name}-{next(others)}")
+    return folder
 
 
 def result_of(config, trainer, test: dict[str, Any]) -> Result:

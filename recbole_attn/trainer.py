@@ -11,25 +11,23 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.trainer import PretrainTrainer, Trainer
 
-from recbole_attn.checkpoint import load_checkpoint, random_state, save_atomically, set_random_state
+from recbole_attn.checkpoint import load_checkpoint, save_atomically
 from recbole_attn.errors import UserError
 from recbole_attn.matching import check_dataset, check_model, identity
-from recbole_attn.progress import Epoch, WatchedTrainer
+from recbole_attn.resume import ResumableTrainer, without_modules
+from recbole_attn.streaming import StreamingTrainer
 
 
 class Interrupted(UserError):
     """Ctrl-C. Training stopped; the text says how to continue."""
 
 
-class AttnTrainer(WatchedTrainer):
+class AttnTrainer(StreamingTrainer, ResumableTrainer):
     """Trains as RecBole's Trainer does and leaves a run that can be continued exactly.
 
-    Attributes:
-        best_epoch: the epoch that `best.pth` holds; None before the first.
-        saved_model_file, last_file: paths of `best.pth` and `last.pth`.
+    Models that offer the scores of a range of items are ranked in chunks.
     """
 
     def __init__(self, config, model):
@@ -39,21 +37,7 @@ class AttnTrainer(WatchedTrainer):
         except OSError as error:
             raise UserError(f"cannot write to {error.filename}: {error.strerror}; choose another folder") from error
         self.eval_step = min(config["eval_step"], self.epochs)  # a subclass may have lowered `epochs` since it was set
-        self.best_epoch: int | None = None
         self.run_id = uuid.uuid4().hex  # from the operating system: draws nothing from the seeded generators
-        self._use_folder(Path(self.checkpoint_dir))
-        self._continuation: dict[str, Any] | None = None  # set by a resume, until random states are put back
-
-    def _use_folder(self, folder: Path) -> None:
-        self.saved_model_file = str(folder / "best.pth")
-        self.last_file = str(folder / "last.pth")
-
-    @property
-    def stop_reason(self) -> str | None:
-        """Why training ended, by the settings of now; None where an epoch is still to be trained."""
-        if self.cur_step > self.stopping_step:
-            return "early stopping"
-        return "epoch limit" if self.start_epoch >= self.epochs else None
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
         """Train to the end, from where a resume left off. Arguments and result are those of RecBole's `fit`.
@@ -91,20 +75,8 @@ class AttnTrainer(WatchedTrainer):
     def _finish_epoch(self, next_epoch: int) -> None:
         """Write `last.pth`: all that `next_epoch` and those after it depend on."""
         self.start_epoch = next_epoch
-        continuation = {
-            "best_valid_result": self.best_valid_result,
-            "best_epoch": self.best_epoch,
-            "train_loss_dict": self.train_loss_dict,
-            "history": [record._asdict() for record in self.history],
-            "stop_reason": self.stop_reason,
-            "random_state": random_state(),
-            "generators": {name: loader.generator.get_state() for name, loader in self._generators()},
-        }
-        self._save({**self._state(next_epoch - 1), "continuation": continuation}, self.last_file)
+        self._save({**self._state(next_epoch - 1), "continuation": self._training_state()}, self.last_file)
         self._resumable = self._saves
-
-    def _generators(self):
-        return [(name, loader) for name, loader in self._loaders.items() if getattr(loader, "generator", None)]
 
     def _state(self, epoch: int) -> dict[str, Any]:
         """A checkpoint in RecBole's format, and whose it is."""
@@ -114,7 +86,7 @@ class AttnTrainer(WatchedTrainer):
             "cur_step": self.cur_step,
             "best_valid_score": self.best_valid_score,
             "state_dict": self.model.state_dict(),
-            "other_parameter": _without_modules(self.model.other_parameter()),
+            "other_parameter": without_modules(self.model.other_parameter()),
             "optimizer": self.optimizer.state_dict(),
             "run_id": self.run_id,
             **self._identity,
@@ -140,9 +112,10 @@ class AttnTrainer(WatchedTrainer):
         """Evaluate as RecBole's `evaluate` does.
 
         Raises:
-            UserError: the checkpoint is missing, damaged or of another model.
+            UserError: no epoch was the best; the checkpoint is missing, damaged or of another model.
         """
         if eval_data and load_best_model:
+            self._require_best(model_file)
             path = model_file or self.saved_model_file
             checkpoint = load_checkpoint(path)
             check_model(checkpoint, self.config, self.model)
@@ -150,64 +123,15 @@ class AttnTrainer(WatchedTrainer):
             self.logger.info(f"Evaluating {path}, written in epoch {checkpoint['epoch']}")
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
-    def resume_checkpoint(self, resume_file):
-        """Take up the run whose `last.pth`, or whose folder, this is; `fit` then continues it.
-
-        Settings come from this trainer's config (a lower learning rate, more epochs), everything else from the file.
-
-        Raises:
-            UserError: not a `last.pth`; another model, data set or learner; `best.pth` missing or of another run.
-        """
-        path = Path(resume_file)
-        path = path / "last.pth" if path.is_dir() else path
-        checkpoint = load_checkpoint(path)
-        check_model(checkpoint, self.config, self.model)
-        self._check_continuation(checkpoint, path)
-        self._use_folder(path.parent)
-        self._load_training(checkpoint)
-        self.logger.info(f"Resumed {path}: {self.start_epoch} epochs are done")
-
-    def _check_continuation(self, checkpoint: dict[str, Any], path: Path) -> None:
-        if "continuation" not in checkpoint:
-            raise UserError(f"resume {path}: holds a model but not the state of its training; give the run's last.pth")
-        learner = checkpoint["config"]["learner"]
-        if learner != self.learner:
-            raise UserError(f"resume {path}: learner={self.learner}, but it was trained with {learner}; keep that one")
-        best_epoch = checkpoint["continuation"]["best_epoch"]
-        if best_epoch is None:
+    def _require_best(self, model_file) -> None:
+        if model_file or self.best_epoch is not None or not self.history or Path(self.saved_model_file).exists():
             return
-        best_file = path.with_name("best.pth")
-        best = load_checkpoint(best_file)
-        belongs = best.get("run_id") == checkpoint["run_id"]
-        if not belongs or best["epoch"] not in (best_epoch, checkpoint["epoch"] + 1):
-            raise UserError(f"resume {path}: {best_file} is not this run's epoch {best_epoch}; put that one back")
-
-    def _load_training(self, checkpoint: dict[str, Any]) -> None:
-        self._load_weights(checkpoint)
-        groups = self.optimizer.state_dict()["param_groups"]  # learning rate and so on: those of this config
-        self.optimizer.load_state_dict({**checkpoint["optimizer"], "param_groups": groups})
-        self.start_epoch = checkpoint["epoch"] + 1
-        for name in ("run_id", "cur_step", "best_valid_score"):
-            setattr(self, name, checkpoint[name])
-        continuation = checkpoint["continuation"]
-        for name in ("best_valid_result", "best_epoch", "train_loss_dict"):
-            setattr(self, name, continuation[name])
-        self.history = [Epoch(**record) for record in continuation["history"]]
-        self._continuation = {**continuation, "id_space": checkpoint["id_space"]}
-
-    def _load_weights(self, checkpoint: dict[str, Any]) -> None:
-        self.model.load_state_dict(checkpoint["state_dict"])
-        others = _without_modules(checkpoint.get("other_parameter") or {})
-        move = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in others.items()}
-        self.model.load_other_parameter(move)
-
-    def _restore_random_state(self) -> None:
-        if self._continuation is None:
-            return
-        set_random_state(self._continuation["random_state"])
-        for name, loader in self._generators():
-            loader.generator.set_state(self._continuation["generators"][name])
-        self._continuation = None
+        scores = [epoch.valid_score for epoch in self.history if epoch.valid_score is not None]
+        if scores:
+            what = f"{self.valid_metric} was {scores[-1]} and never better in {len(scores)} validations"
+            raise UserError(f"no epoch is the best: {what}; choose another valid_metric, or a lower learning_rate")
+        what = f"{len(self.history)} epochs are done and none was validated"
+        raise UserError(f"no epoch is the best: {what}; set eval_step = {self.eval_step} lower, or train on")
 
 
 def with_checkpoints(trainer_class: type) -> type[AttnTrainer]:
@@ -225,12 +149,3 @@ def with_checkpoints(trainer_class: type) -> type[AttnTrainer]:
     if trainer_class is Trainer:
         return AttnTrainer
     return type(f"Attn{trainer_class.__name__}", (AttnTrainer, trainer_class), {})
-
-
-def _without_modules(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what `state_dict` holds anyway.
-
-    Some models list whole modules among their other parameters. Put back, they would replace the very parameters
-    that the optimiser was built on, and bring the data set along.
-    """
-    return {name: value for name, value in parameters.items() if not isinstance(value, torch.nn.Module)}

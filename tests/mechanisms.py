@@ -2,16 +2,29 @@
 
 import reference
 import reference_calibrated
+import reference_focused
+import reference_stochastic
 import torch
 
-from recbole_attn.attention import Adversary, Calibrated, Refined, Softmax, Spatial
+from recbole_attn.attention import Adversary, Calibrated, Focused, Refined, Refinement, Softmax, Spatial, Stochastic
 
 SIZES = {"hidden_size": 8, "n_heads": 2, "dropout": 0.0}
 
 
-def _refined(**changes):
-    settings = {"refinement": "simple", "scale": "learned", "scale_init": 10.0, "index": "start", "mix": 0.3}
-    return Refined(**SIZES, max_length=9, **{**settings, **changes})
+REFINING = {"max_length": 9, "scale": "learned", "scale_init": 10.0, "index": "start", "mix": 0.3}
+
+
+def _refined(refinement="simple", **changes):
+    return Refined(**SIZES, refinement=refinement, **{**REFINING, **changes})
+
+
+def stochastic(refinement=None, **changes):
+    """Wasserstein attention of hidden size 4, whose inputs are 8 wide: means and covariances."""
+    sizes = {**SIZES, "hidden_size": 4}
+    if refinement is None:
+        return Stochastic(**sizes, refinement=None)
+    refined = Refinement(n_heads=2, refinement=refinement, **{**REFINING, **changes})
+    return Stochastic(**sizes, refinement=refined)
 
 
 CLEAN = {"renorm": "divide", "noise": "attention", "keep_mask": "sigmoid", "penalty": "rms"}
@@ -30,6 +43,11 @@ def calibrated(preset=CLEAN, order=True, distance=True, adversarial=True, max_le
         renorm=preset["renorm"],
         **{**settings, **changes},
     )
+
+
+def focused(norm="none"):
+    """Focused attention without dropout."""
+    return Focused(**SIZES, norm=norm, lambda_init=0.5)
 
 
 MECHANISMS = {
@@ -51,6 +69,15 @@ MECHANISMS = {
     "calibrated, fixed": (lambda: calibrated(combine="fixed"), reference_calibrated.weights),
     "calibrated, annealing": (lambda: calibrated(combine="annealing"), reference_calibrated.weights),
     "calibrated, half": (lambda: calibrated(RELEASED, gate=0.5), reference_calibrated.weights),
+    "focused": (focused, reference_focused.weights),
+    "focused, positive": (lambda: focused("positive"), reference_focused.weights),
+    "focused, normed output": (lambda: focused("output"), reference_focused.weights),
+    "stochastic": (stochastic, reference_stochastic.weights),
+    "stochastic, simple": (lambda: stochastic("simple"), reference_stochastic.weights),
+    "stochastic, value": (lambda: stochastic("value"), reference_stochastic.weights),
+    "stochastic, additive": (lambda: stochastic("additive", mix="learned"), reference_stochastic.weights),
+    "stochastic, stochastic": (lambda: stochastic("stochastic"), reference_stochastic.weights),
+    "stochastic, stochastic, recent": (lambda: stochastic("stochastic", index="recent"), reference_stochastic.weights),
 }
 
 

@@ -7,6 +7,7 @@ the list of final weights (B, H, L, L) as a tensor.
 import math
 
 import torch
+from torch.nn.functional import elu
 
 
 def softmax_over(scores, visible):
@@ -46,39 +47,63 @@ def softmax(mechanism, x, mask):
 
 def refined(mechanism, x, mask):
     def head_map(h, q, k, visible):
-        length = len(q)
-        n_items = sum(i in visible[i] for i in range(length))
-        first = plain_map(q, k, visible)
-
-        def place(j):  # the row of a U matrix that column j meets
-            return (n_items - 1 - j) % length if mechanism.index == "recent" else j
-
-        def through(weights, matrix, width):
-            return [sum(weights[j] * matrix[place(j), c] for j in range(length)) for c in range(width)]
-
-        n = mechanism.max_length
-        queries = [through(row, mechanism.query_map[h], n) for row in first]
-        keys = [through(row, mechanism.key_map[h], n) for row in first]
-        c = mechanism.log_scale[h, 0, 0].exp()
-
-        def alike(i, j):
-            if mechanism.refinement == "bahdanau":
-                return sum(mechanism.judge[h, t] * torch.tanh(queries[i][t] + keys[j][t]) for t in range(n))
-            return sum(queries[i][t] * keys[j][t] for t in range(n))
-
-        again = [softmax_over([c * alike(i, j) for j in range(length)], visible[i]) for i in range(length)]
-        if mechanism.refinement == "simple":
-            return again
-        if mechanism.refinement == "value":
-            return product(again, first)
-        if mechanism.refinement == "value_map":
-            logits = [through(row, mechanism.value_map[h], length) for row in first]
-            mapped = [softmax_over([row[place(j)] for j in range(length)], visible[i]) for i, row in enumerate(logits)]
-            return product(again, mapped)
-        a = torch.sigmoid(mechanism.mix_logit[h, 0, 0]) if mechanism.mix == "learned" else mechanism.mix
-        return [[(1 - a) * first[i][j] + a * again[i][j] for j in range(length)] for i in range(length)]
+        return refine(mechanism.refinement, h, plain_map(q, k, visible), visible)
 
     return for_each_head(mechanism, x, mask, head_map)
+
+
+def refine(refinement, h, first, visible):
+    """The final weights of head h, made of its first map."""
+    length = len(first)
+    n_items = sum(i in visible[i] for i in range(length))
+    compare, c = correlation(refinement, h, first, n_items), refinement.log_scale[h, 0, 0].exp()
+    again = [softmax_over([c * compare(i, j) for j in range(length)], visible[i]) for i in range(length)]
+    if refinement.kind in ("simple", "stochastic"):
+        return again
+    if refinement.kind == "value":
+        return product(again, first)
+    if refinement.kind == "value_map":
+        logits = [through(refinement, row, refinement.value_map[h], length, n_items) for row in first]
+        back = [place(refinement, j, length, n_items) for j in range(length)]
+        mapped = [softmax_over([row[j] for j in back], visible[i]) for i, row in enumerate(logits)]
+        return product(again, mapped)
+    a = torch.sigmoid(refinement.mix_logit[h, 0, 0]) if refinement.mix == "learned" else refinement.mix
+    return [[(1 - a) * first[i][j] + a * again[i][j] for j in range(length)] for i in range(length)]
+
+
+def correlation(refinement, h, first, n_items):
+    """The function of two row numbers that says how alike the rows are."""
+    n = range(refinement.max_length)
+
+    def mapped(matrix):
+        return [through(refinement, row, matrix[h], len(n), n_items) for row in first]
+
+    if refinement.kind == "stochastic":
+        means = mapped(refinement.mean_map)
+        spreads = [[elu(s) + 1 for s in row] for row in mapped(refinement.covariance_map)]
+        return lambda i, j: -wasserstein(means[i], spreads[i], means[j], spreads[j])
+    queries, keys = mapped(refinement.query_map), mapped(refinement.key_map)
+    if refinement.kind == "bahdanau":
+        return lambda i, j: sum(refinement.judge[h, t] * torch.tanh(queries[i][t] + keys[j][t]) for t in n)
+    return lambda i, j: sum(queries[i][t] * keys[j][t] for t in n)
+
+
+def wasserstein(mean_a, spread_a, mean_b, spread_b):
+    """Squared distance of two Gaussians, each a list of means and a list of variances."""
+    means = sum((a - b) ** 2 for a, b in zip(mean_a, mean_b))
+    return means + sum((a.sqrt() - b.sqrt()) ** 2 for a, b in zip(spread_a, spread_b))
+
+
+def through(refinement, weights, matrix, width, n_items):
+    """A row of a map times a U matrix."""
+    length = len(weights)
+    rows = [matrix[place(refinement, j, length, n_items)] for j in range(length)]
+    return [sum(weights[j] * rows[j][c] for j in range(length)) for c in range(width)]
+
+
+def place(refinement, j, length, n_items):
+    """The row of a U matrix that column j meets."""
+    return (n_items - 1 - j) % length if refinement.index == "recent" else j
 
 
 def product(left, right):

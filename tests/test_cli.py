@@ -112,7 +112,29 @@ REFUSED = {
     "a filter that leaves nothing": ({"user_inter_num_interval": "[100,inf)"}, "user_inter_num_interval"),
     "one pass both ways": ({"model": "BERT4Rec", "training": "sequence"}, "BERT4Rec cannot learn every position"),
     "one pass counted back": ({"training": "sequence", "index": "recent"}, "use index=start or training=prefix"),
+    "one pass counted back, on STOSA": (
+        {"model": "AWRSTOSA", "training": "sequence", "index": "recent"},
+        "use index=start or training=prefix",
+    ),
+    "a refinement of another backbone": ({"refinement": "stochastic"}, "For stochastic use the model AWRSTOSA"),
+    "a negative penalty": ({"model": "STOSA", "pvn_weight": -0.1}, "pvn_weight = -0.1"),
+    "cross-entropy of distances": ({"model": "STOSA", "loss_type": "CE"}, "loss_type = 'CE'"),
     "buckets of whole sequences": ({"training": "sequence", "length_buckets": 3}, "length_buckets = 3"),
+    "one pass of a bidirectional model": (
+        {"model": "AttnBERT4Rec", "training": "sequence"},
+        "training = sequence .*AttnBERT4Rec cannot learn every position .*use training=prefix",
+    ),
+    "one pass of transformed rows": (
+        {"training": "sequence", "transform": "mask_itemseq"},
+        r"transform = mask_itemseq \(command line\) changes rows of prefixes.*set it to ~, or use training=prefix",
+    ),
+    "no items in a chunk": ({"item_chunk": 0}, r"item_chunk = 0 .* must be none \| int >= 1"),
+    "no items in a chunk of the loss": ({"ce_chunk": 0}, r"ce_chunk = 0 .* must be none \| int >= 1"),
+    "a metric of all scores in chunks": (
+        {"item_chunk": 5, "metrics": "[NDCG,GAUC]"},
+        "item_chunk = 5 .*GAUC cannot be told from the best items",
+    ),
+    "lists as long as items and padding": ({"topk": "[10,21]"}, "topk = .*21.*: there are only 20 items to rank"),
     "no buckets at all": ({"length_buckets": 0}, "length_buckets"),
     "no such checkpoint": ({"resume": "nowhere.pth"}, "nowhere.pth"),
 }
@@ -190,7 +212,7 @@ def test_a_full_disk_stops_cleanly_and_keeps_the_last_checkpoint(chains, capsys,
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr("recbole_attn.checkpoint.os.replace", full)
+    monkeypatch.setattr("recbole_attn.writing.os.replace", full)
     line = mistake(command(chains, model="AWRSR", dataset="chains"), capsys)
     assert "No space left on device" in line
     kept = re.search(r"--resume=(\S+)", line).group(1)

@@ -85,7 +85,7 @@ def test_the_chosen_setting_is_trained_with_every_seed_and_the_grid_is_listed(fo
 def test_several_trials_at_once_give_the_numbers_of_one_after_another(folder, monkeypatch, capsys):
     fork_trials(monkeypatch)
     for jobs in (1, 3):
-        assert main(arguments(folder, model="Pop,BPR", seeds=2, jobs=jobs, name=f"jobs{jobs}")) == 0
+        assert main(arguments(folder, model="Pop,BPR", seeds=2, jobs=jobs, name=f"jobs{jobs}", rerun=True)) == 0
     printed = capsys.readouterr().err
     one, three = results(folder, "jobs1"), results(folder, "jobs3")
     assert {key: result["test"] for key, result in one.items()} == {

@@ -205,12 +205,13 @@ def test_a_rank_counts_the_items_that_are_scored_higher():
 
 
 def test_a_tied_target_has_its_place_in_the_list_of_recbole_and_none_of_it_otherwise():
-    scores = torch.zeros(40, 40)
-    rank, tied = note(scores, torch.arange(40), [1, 5])
+    scores = torch.zeros(39, 40)
+    scores[:, 0] = -torch.inf  # as RecBole sets the padding
+    rank, tied = note(scores, torch.arange(1, 40), [1, 5])
     order = torch.topk(scores[0], 5).indices.tolist()
-    assert [rank[item].item() for item in order] == [1, 2, 3, 4, 5]
-    assert all(rank[item] == 6 for item in range(40) if item not in order)
-    assert (tied == 39).all()
+    assert [rank[item - 1].item() for item in order] == [1, 2, 3, 4, 5]
+    assert all(rank[item - 1] == 6 for item in range(1, 40) if item not in order)
+    assert (tied == 38).all()
 
 
 def test_noting_ranks_changes_nothing_that_recbole_sees():

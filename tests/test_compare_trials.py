@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_each_row_is_trained_with_each_seed_and_what_is_finished_is_not_run_agai
 
 def test_what_is_not_asked_for_is_as_run_yaml_has_it(folder, started, monkeypatch):
     declared = {**run_options(), "results": run_options()["results"]._replace(default="elsewhere")}
-    monkeypatch.setattr("recbole_attn.compare.command.run_options", lambda: declared)
+    monkeypatch.setattr("recbole_attn.compare.plan.run_options", lambda: declared)
     compare({name: value for name, value in options(folder, model="Pop", seeds=1).items() if name != "results"})
     assert len(list((folder / "elsewhere" / "chains").glob("*/result.json"))) == 1
 
@@ -61,6 +62,16 @@ def test_what_is_not_asked_for_is_as_run_yaml_has_it(folder, started, monkeypatc
 def test_rerun_runs_finished_trials_again(folder, started):
     run(folder, model="Pop", seeds=1)
     run(folder, model="Pop", seeds=1, rerun=True)
+    assert len(started) == 2
+
+
+def test_a_trial_that_another_comparison_beside_this_one_has_finished_is_taken_over(folder, started):
+    run(folder, model="Pop", seeds=1, name="first")
+    run(folder, model="Pop", seeds=1, name="second")
+    assert len(started) == 1
+    for file in ("ranks.npz", "training/best.pth"):
+        assert len(list((folder / "results" / "second").glob(f"*/{file}"))) == 1
+    run(folder, model="Pop", seeds=1, name="second", rerun=True)
     assert len(started) == 2
 
 
@@ -126,6 +137,8 @@ def test_a_killed_trial_fails_its_row_and_the_same_command_completes_it(folder, 
 def test_trials_killed_at_random_points_end_with_the_numbers_of_undisturbed_ones(folder, started):
     draw = random.Random(0)
     run(folder, model="AWRSR", seeds=1, epochs=8, name="undisturbed")
+    (calm,) = results(folder, "undisturbed").values()
+    (folder / "results" / "undisturbed").rename(folder / "aside")  # where it is not taken over
     plan = read_plan(options(folder, model="AWRSR", seeds=1, epochs=8, name="killed"))
     store = Store(folder / "results" / "killed")
     (trial,) = trials_of(plan, plan.rows[0])
@@ -139,7 +152,7 @@ def test_trials_killed_at_random_points_end_with_the_numbers_of_undisturbed_ones
         process.wait()
     compare(options(folder, model="AWRSR", seeds=1, epochs=8, name="killed"))
     assert kills
-    (calm,), (killed,) = results(folder, "undisturbed").values(), results(folder, "killed").values()
+    (killed,) = results(folder, "killed").values()
     for name in ("test", "valid", "best_epoch", "epochs", "stop_reason"):
         assert killed[name] == calm[name]
     assert [epoch["train_loss"] for epoch in killed["history"]] == [epoch["train_loss"] for epoch in calm["history"]]
@@ -199,7 +212,7 @@ def test_rows_of_a_file_are_named_and_the_command_line_stands_above_them(folder)
         }
     )
     trials = {row.name: trials_of(plan, row) for row in plan.rows}
-    assert (plan.name, plan.baseline) == ("ablation", "plain")
+    assert (plan.folder, plan.baseline) == (Path("results/ablation"), "plain")
     assert [len(row) for row in trials.values()] == [3, 3, 3]
     assert [row[0].config.get("refinement") for row in trials.values()] == [None, "value", "simple"]
     assert trials["simple"][0].config["n_heads"] == 4

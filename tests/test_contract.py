@@ -1,6 +1,7 @@
 """The laws that every mechanism obeys."""
 
 import pytest
+import reference_focused
 import torch
 from mechanisms import MECHANISMS, make
 
@@ -39,7 +40,8 @@ def test_weights_are_zero_outside_the_mask(name, make_mask):
     weights = make(name).weigh(inputs(), mask)
     assert weights.shape == (3, 2, 7, 7)
     assert weights.masked_select(~mask).abs().max() == 0
-    assert weights.masked_select(mask).abs().min() > 0
+    smallest = weights.masked_select(mask).abs().min()
+    assert smallest == 0 if "positive" in name else smallest > 0
 
 
 def test_an_item_without_history_reads_nothing_and_has_finite_gradients(name):
@@ -76,8 +78,15 @@ def test_gradients_agree_with_finite_differences(name, make_mask):
 def test_attending_is_the_weights_times_the_values(name, make_mask):
     mechanism, x, mask = make(name), inputs(), make_mask(histories())
     values = split_heads(inputs(seed=3), 2)
-    context = mechanism.attend(x, values, mask).context
-    torch.testing.assert_close(context, mechanism.weigh(x, mask) @ values)
+    context, weights = mechanism.attend(x, values, mask).context, mechanism.weigh(x, mask)
+    if name.startswith("stochastic"):
+        means, covariances = values.chunk(2, -1)
+        expected = torch.cat([weights @ means, weights.square() @ covariances], -1)
+    else:
+        expected = weights @ values
+    if "normed" in name:
+        expected = reference_focused.normed(mechanism, expected)
+    torch.testing.assert_close(context, expected)
 
 
 def test_future_items_do_not_change_past_weights(name):
@@ -117,16 +126,18 @@ def test_computing_selected_rows_only_changes_nothing(name, make_mask):
     torch.testing.assert_close(some, select_rows(every, rows))
 
 
-def test_rows_of_the_weights_sum_to_one(name, make_mask):
-    weights = make(name).weigh(inputs(), make_mask(histories()))
-    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 7, dtype=torch.float64))
+def test_rows_of_the_weights_sum_to_one_or_to_the_difference_of_lambdas(name, make_mask):
+    mechanism = make(name)
+    total = mechanism.weigh(inputs(), make_mask(histories())).sum(-1)
+    expected = reference_focused.row_sums(mechanism, total) if "focused" in name else torch.ones_like(total)
+    torch.testing.assert_close(total, expected)
 
 
 def test_the_neutral_setting_is_plain_softmax(name, make_mask):
     if not name.startswith("additive"):
         pytest.skip("no neutral setting")
     mechanism, x, mask = make(name), inputs(), make_mask(histories())
-    mechanism.mix = 0.0
+    mechanism.refinement.mix = 0.0
     torch.testing.assert_close(mechanism.weigh(x, mask), masked_softmax(mechanism.scores(x), mask))
 
 

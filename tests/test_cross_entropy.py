@@ -26,6 +26,24 @@ def test_in_chunks_it_is_the_plain_loss_with_the_plain_gradient(chunk, dtype):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+def test_a_large_catalogue_in_float32_agrees_to_a_millionth():
+    states, items, target = problem(rows=64, n_items=20_000, dtype=torch.float32)
+    losses = chunked_cross_entropy(states, items, target, 4096), cross_entropy(states @ items.T, target)
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-6)
+    for ours, theirs in zip(*(torch.autograd.grad(loss, [states, items]) for loss in losses)):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_under_autocast_it_stays_exact():
+    states, items, target = problem(dtype=torch.float32)
+    plain = cross_entropy(states @ items.T, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        chunked = chunked_cross_entropy(states, items, target, 7)
+    torch.testing.assert_close(chunked, plain)
+    for ours, theirs in zip(*(torch.autograd.grad(loss, [states, items]) for loss in (chunked, plain))):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_gradients_of_the_chunked_loss_agree_with_finite_differences():
     states, items, target = problem(rows=3, n_items=8)
     assert torch.autograd.gradcheck(lambda s, i: chunked_cross_entropy(s, i, target, 3), [states, items])

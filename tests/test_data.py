@@ -136,7 +136,7 @@ def test_odd_tokens_and_every_bit_of_a_number_are_read_as_recbole_reads_them(tmp
 def test_a_file_read_in_pieces_is_the_file_read_at_once(tiny, monkeypatch):
     whole = PrefixDataset(config(tiny))
     monkeypatch.setattr("recbole_attn.data.atomic._ROWS", 50)
-    monkeypatch.setattr("recbole_attn.data.atomic._BLOCK", 100)
+    monkeypatch.setattr("recbole_attn.data.lines._BLOCK", 100)
     pieces = PrefixDataset(config(tiny))
     assert_same_ids(whole, pieces)
     pd.testing.assert_frame_equal(whole.inter_feat, pieces.inter_feat)

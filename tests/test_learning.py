@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from recbole.utils import init_seed
 from runs import SMALL, write_chains
 
 from recbole_attn.config.settings import load_settings
@@ -12,7 +13,21 @@ from recbole_attn.run import build_model
 from recbole_attn.trainer import AttnTrainer
 
 EVERY_MODEL = [*MODELS, "SASRec"]
-SLOW = {"hidden_size": 32, "inner_size": 32, "learning_rate": 0.005, "epochs": 20}  # a cloze is learned later
+QUICK = {"learning_rate": 0.01, "epochs": 12}
+CLOZE = {"hidden_size": 32, "inner_size": 32, "learning_rate": 0.005, "epochs": 20}  # learned later
+STILL = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+# One negative a target teaches less.
+PAIRWISE = {**STILL, "hidden_size": 32, "n_layers": 1, "learning_rate": 0.01, "epochs": 40}
+CODES = {"quantizer": "random", "n_codes": 4, "code_bits": 4}  # 30 items are too few for another quantiser
+CODED = {**QUICK, **CODES}
+SETTINGS = {
+    "AttnBERT4Rec": CLOZE,
+    "ACBERT4Rec": CLOZE,
+    "STOSA": PAIRWISE,
+    "AWRSTOSA": PAIRWISE,
+    "RPG": CODED,
+    "FAIR": CODED,
+}
 
 
 def prepare(model, folder, **settings):
@@ -20,14 +35,14 @@ def prepare(model, folder, **settings):
     values = {**SMALL, "checkpoint_dir": str(folder / "saved"), "metrics": ["Recall"], "valid_metric": "Recall@1"}
     config = load_settings(model, config_dict={**values, **settings}).config
     train_data, _, test_data = split(config, load_dataset(config))
-    torch.manual_seed(7)
+    init_seed(7, reproducibility=True)  # NumPy's generator too, which draws negative items
     return AttnTrainer(config, build_model(config, train_data.dataset)), train_data, test_data
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL)
 def test_a_planted_rule_is_learned(model, tmp_path):
     write_chains(tmp_path, users=200, items=30)
-    settings = {"learning_rate": 0.01, "epochs": 12} if "BERT" not in model else SLOW
+    settings = SETTINGS.get(model, QUICK)
     trainer, train_data, test_data = prepare(model, tmp_path, dataset="chains", data_path=str(tmp_path), **settings)
     trainer.fit(train_data, saved=False)
     assert trainer.evaluate(test_data, load_best_model=False)["recall@1"] > 0.95
@@ -40,7 +55,8 @@ def test_shuffled_targets_teach_no_more_than_popularity(model, tmp_path):
     In a cloze every item of a history is a target.
     """
     settings = {"dataset": "ml-100k", "train_batch_size": 1024, "learning_rate": 0.003, "n_layers": 1, "epochs": 2}
-    trainer, train_data, test_data = prepare(model, tmp_path, **settings)
+    codes = {**CODES, "code_bits": 8} if model in ("RPG", "FAIR") else {}
+    trainer, train_data, test_data = prepare(model, tmp_path, **settings, **codes)
     item = trainer.config["ITEM_ID_FIELD"]
     honest_loss = trainer.model.calculate_loss
 

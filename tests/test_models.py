@@ -49,7 +49,8 @@ def batch(length=10, size=16, seed=0):
     lengths[0] = length
     item_seq[torch.arange(length) >= lengths[:, None]] = 0
     target, negative = torch.randint(1, N_ITEMS, (2, size), generator=generator)
-    return {"item_list": item_seq, "length": lengths, "item": target, "neg_item": negative}
+    columns = {"item_list": item_seq, "length": lengths, "item": target, "neg_item": negative}
+    return {**columns, "user": torch.arange(size)}
 
 
 def copy_from_recbole(ours, theirs):
@@ -243,11 +244,12 @@ def test_refined_attention_stands_in_the_chosen_layers_only():
         ({"attention_layers": [2]}, r"attention_layers must be all or a list of layers from 0 to 1, not \[2\]"),
         ({"hidden_act": "elu"}, "hidden_act must be one of gelu, relu, swish, tanh, sigmoid, not 'elu'"),
         ({"refinement": "valu"}, "refinement must be one of simple, value, value_map, additive, bahdanau, not 'valu'"),
-        ({"scale": "n"}, "scale must be learned or sqrt_n, not 'n'"),
+        ({"refinement": "stochastic"}, "refinement=stochastic needs the covariances of STOSA; use the model AWRSTOSA"),
+        ({"scale": "n"}, "scale must be one of learned, sqrt_n, not 'n'"),
         ({"scale_init": 0.0}, "scale_init must be greater than 0, not 0.0"),
-        ({"index": "end"}, "index must be start or recent, not 'end'"),
+        ({"index": "end"}, "index must be one of start, recent, not 'end'"),
         ({"mix": 2.0}, r"mix must be learned or a number in \[0, 1\], not 2.0"),
-        ({"loss_type": "MSE"}, "loss_type must be CE or BPR, not 'MSE'"),
+        ({"loss_type": "MSE"}, "loss_type must be CE or BPR or SSM or gBCE, not 'MSE'"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(changes, message):

@@ -15,7 +15,12 @@ from recbole_attn.model import MODELS
 from recbole_attn.registry import properties_dir
 
 ROOT = Path(__file__).parent.parent
-FREE_OF_RECBOLE = ("masks", "dropout", "attention", "encoder", "objective", "cross_entropy")
+SEMANTIC_IDS = ("interactions", "quantizers", "sentence", "stored", "table", "text")
+TOGETHER = ", ".join(f"recbole_attn.semantic_ids.{name}" for name in SEMANTIC_IDS)  # a process each would take long
+FREE_OF_RECBOLE = (
+    *("masks", "dropout", "attention", "encoder", "stochastic_encoder", "objective", "cross_entropy", "sampled"),
+    *("ranking", "codes", "contrastive", f"semantic_ids, {TOGETHER}"),
+)
 QUICK = {"epochs": 1, "hidden_size": 8, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 8192}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -37,8 +37,8 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 def test_recbole_finds_the_model_its_properties_and_its_data_set(name):
     config = Config(name, "ml-100k")
     assert get_model(name).__name__ == name
-    assert config["hidden_act"] == "gelu"
-    assert config["train_neg_sample_args"]["distribution"] == "none"
+    assert config["layer_norm_eps"] == 1e-12
+    assert config["train_neg_sample_args"]["distribution"] == {"CE": "none", "BPR": "uniform"}[config["loss_type"]]
     assert getattr(recbole.data.dataset, f"{name}Dataset") is PrefixDataset
 
 
@@ -60,7 +60,7 @@ def test_run_recbole_trains_our_model_and_its_checkpoint_loads_through_recbole(t
 
 
 def test_hyper_tuning_knows_our_model(tmp_path):
-    pytest.importorskip("hyperopt", reason="hyperopt is an extra: pip install recbole_attn[tune]")
+    pytest.importorskip("hyperopt", reason="hyperopt is an extra: pip install -e .[tune]")
     code = f"""
         import recbole_attn
         from recbole.quick_start import objective_function

@@ -13,7 +13,7 @@ from runs import HEADER
 
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
-from recbole_attn.run import run
+from recbole_attn.run import new_folder, run
 
 
 @pytest.fixture
@@ -79,3 +79,13 @@ def test_a_model_of_labels_keeps_its_own_splits_and_needs_no_long_lists(folder):
     labels = {"eval_args": {"mode": "labeled", "split": {"RS": [0.6, 0.2, 0.2]}}, "load_col": None}
     settings = {"metrics": ["AUC"], "valid_metric": "AUC", "topk": [10, 1000], "train_neg_sample_args": None, **labels}
     assert 0 <= run(configured(folder, "FM", **settings)).test["auc"] <= 1
+
+
+def test_runs_of_one_process_within_a_second_have_folders_of_their_own(tmp_path):
+    config = {"model": "AWRSR", "dataset": "chains", "checkpoint_dir": str(tmp_path)}
+    folders = set()
+    for _ in range(3):
+        folder = new_folder(config)
+        folder.mkdir()
+        folders.add(folder)
+    assert len(folders) == 3

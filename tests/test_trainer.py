@@ -121,7 +121,7 @@ DEATHS = [
     ("Pop", "batch", 2),
 ]
 POINTS = {
-    "replace": (checkpoint_module.os, "replace"),
+    "replace": (os, "replace"),
     "save": (checkpoint_module.torch, "save"),
     "batch": (AttnTrainer, "_check_nan"),
     "evaluate": (Trainer, "evaluate"),
@@ -299,6 +299,24 @@ def test_epochs_that_are_not_validated_are_resumed_too(data, tmp_path, monkeypat
         with pytest.raises(Interrupted):
             Run(data, tmp_path / "cut", epochs=5, eval_step=2).fit()
     assert Run(data, tmp_path / "cut", epochs=5, eval_step=2).resume().fit().outcome() == whole
+
+
+def test_a_run_whose_validation_is_never_a_number_says_that_no_epoch_is_the_best(data, tmp_path, monkeypatch):
+    run = Run(data, tmp_path, epochs=2)
+    monkeypatch.setattr(Trainer, "evaluate", lambda *args, **kwargs: {"ndcg@10": float("nan")})
+    run.fit()
+    with pytest.raises(UserError, match="no epoch is the best: ndcg@10 was nan and never better in 2 validations"):
+        run.trainer.evaluate(run.test)
+
+
+def test_a_run_that_ends_before_its_first_validation_says_so(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt(patch, BATCHES + 1)
+        with pytest.raises(Interrupted):
+            Run(data, tmp_path, epochs=9, eval_step=5).fit()
+    run = Run(data, tmp_path, epochs=1, eval_step=5).resume().fit()
+    with pytest.raises(UserError, match="no epoch is the best: 1 epochs are done and none was validated"):
+        run.trainer.evaluate(run.test)
 
 
 def test_a_float64_run_is_resumed_exactly(data, tmp_path, monkeypatch):

@@ -3,8 +3,22 @@
 from recbole_attn.attention.adversarial import Adversary
 from recbole_attn.attention.base import Attended, Attention
 from recbole_attn.attention.calibrated import Calibrated
+from recbole_attn.attention.focused import Focused
 from recbole_attn.attention.refined import Refined
+from recbole_attn.attention.refinement import Refinement
 from recbole_attn.attention.softmax import Softmax
 from recbole_attn.attention.spatial import Spatial
+from recbole_attn.attention.stochastic import Stochastic
 
-__all__ = ["Adversary", "Attended", "Attention", "Calibrated", "Refined", "Softmax", "Spatial"]
+__all__ = [
+    "Adversary",
+    "Attended",
+    "Attention",
+    "Calibrated",
+    "Focused",
+    "Refined",
+    "Refinement",
+    "Softmax",
+    "Spatial",
+    "Stochastic",
+]

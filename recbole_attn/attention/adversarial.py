@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recbole_attn.attention.base import full_precision, split_heads
+from recbole_attn.attention.base import full_precision, one_of, split_heads
 from recbole_attn.dropout import Dropout
 from recbole_attn.masks import masked_softmax, select_rows
 
@@ -122,14 +122,3 @@ def _divide(weights: Tensor, mask: Tensor) -> Tensor:
     """Weights that are at least 0, and 0 outside the mask, divided by the sum of their row."""
     total = weights.sum(-1, keepdim=True)
     return weights * total.masked_fill(total == 0, 1.0).reciprocal()  # cheaper backwards than a division of all cells
-
-
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    """`value`, if it is one of `allowed`.
-
-    Raises:
-        ValueError: it is not; the text names the setting.
-    """
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-    return value

@@ -9,6 +9,7 @@ Shapes: B batch, H heads, L length, R query rows (L when `rows` is None), D hidd
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -70,13 +71,37 @@ class Attention(nn.Module):
 
     def attend(self, x: Tensor, values: Tensor, mask: Tensor, rows: Tensor | None = None) -> Attended:
         """What the query rows read: values (B, H, L, d) → context (B, H, R, d)."""
-        return Attended(self.dropout(self.weigh(x, mask, rows)) @ values)
+        return Attended(self.read(self.dropout(self.weigh(x, mask, rows)), values))
 
-    def scores(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Scaled dot products q_i·k_j/√d, (B, H, R, L)."""
-        keys = split_heads(self.key(x), self.n_heads)
-        queries = split_heads(self.query(select_rows(x, rows)), self.n_heads) / math.sqrt(keys.size(-1))
+    def read(self, weights: Tensor, values: Tensor) -> Tensor:
+        """What weights (B, H, R, L) take of values (B, H, L, d): by default their product, (B, H, R, d)."""
+        return weights @ values
+
+    def maps(self, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """What there is to look at inside, from the first map to the final one: name → (B, H, L, L).
+
+        For analysis alone, in evaluation mode: nothing that trains or scores calls it. The last map is that of `weigh`.
+        """
+        return {"weights": self.weigh(x, mask)}
+
+    def scores(
+        self, x: Tensor, rows: Tensor | None = None, query: nn.Linear | None = None, key: nn.Linear | None = None
+    ) -> Tensor:
+        """Scaled dot products q_i·k_j/√d, (B, H, R, L), of the mechanism's projections or of those given."""
+        keys = split_heads((key or self.key)(x), self.n_heads)
+        queries = split_heads((query or self.query)(select_rows(x, rows)), self.n_heads) / math.sqrt(keys.size(-1))
         return queries @ keys.transpose(-1, -2)
+
+
+def one_of(name: str, value: str, allowed: Collection[str]) -> str:
+    """`value`, if it is one of `allowed`.
+
+    Raises:
+        ValueError: it is not; the text names the setting.
+    """
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return value
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recbole_attn.attention.adversarial import Adversary, one_of, renormaliser
-from recbole_attn.attention.base import Attended, Attention, split_heads
+from recbole_attn.attention.adversarial import Adversary, renormaliser
+from recbole_attn.attention.base import Attended, Attention, full_precision, one_of, split_heads
 from recbole_attn.attention.spatial import Spatial
 from recbole_attn.masks import masked_softmax, select_rows
 
@@ -87,6 +87,21 @@ class Calibrated(Attention):
 
     def weigh(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Tensor:
         return self._maps(x, mask, rows).combined
+
+    def maps(self, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """softmax_M(QKᵀ/√d), A, P, A_att, A_cal and A_com; A_att draws its noise anew each time."""
+        found = self._maps(x, mask, None)
+        plain = masked_softmax(full_precision(self.scores(x)), mask)
+        named = {"plain": plain, "spatially calibrated": found.plain}
+        if self.adversary is None or found.taken is None:
+            return named
+        return {
+            **named,
+            "keep-mask": (1 - found.taken) * mask,
+            "attacked": self.adversary.attack(found.plain, found.taken, mask),
+            "calibrated": self.adversary.calibrate(found.plain, found.taken, mask),
+            "combined": found.combined,
+        }
 
     def attend(self, x: Tensor, values: Tensor, mask: Tensor, rows: Tensor | None = None) -> Attended:
         maps = self._maps(x, mask, rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from recbole_attn.compare.board import Board
@@ -34,7 +33,7 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     tuned = grids(plan)
     default = {row.name: trials_of(plan, row) for row in plan.rows}
     candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
-    store = Store(Path(_option(options, "results")) / plan.name)
+    store = Store(plan.folder)
     with store.locked():
         with runner(options) as run_missing:
             store.check_protocol([*(trial for trials in default.values() for trial in trials), *candidates])
@@ -78,10 +77,11 @@ class Session:
 
     def run(self, trials: Sequence[Trial]) -> None:
         unique = list({trial.key: trial for trial in trials}.values())
-        if self.rerun:
-            for trial in unique:
-                if trial.key not in self._done:
-                    self.store.forget(trial)
+        for trial in unique:
+            if not self.rerun:
+                self.store.adopt(trial)
+            elif trial.key not in self._done:
+                self.store.forget(trial)
         board = Board(self.store, unique, self.jobs)
         self.run_missing(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
         self._done |= {trial.key for trial in unique}

@@ -11,7 +11,7 @@ from recbole_attn.config.layers import Layer, read_user_file
 from recbole_attn.errors import UserError
 
 SECTIONS = {
-    "compare": ("name", "baseline", "seeds", "rows"),
+    "compare": ("name", "results", "baseline", "seeds", "rows"),
     "tune": None,
 }
 
@@ -28,13 +28,14 @@ class Plan(NamedTuple):
     """A comparison as it was asked for.
 
     Attributes:
+        folder: where its results go.
         shared: layers of settings for every row that has them, the weakest first.
         seeds: how many; the first one is the setting `seed`.
         baseline: name of the row that the others are compared with.
         tune: row name -> grid, as it stands in the YAML file.
     """
 
-    name: str
+    folder: Path
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
     shared: tuple[Layer, ...]
@@ -69,7 +70,7 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
     _known_rows(tune, rows)
     seeds = options.get("seeds", compare.get("seeds", 1))
     return Plan(
-        name=_folder_name(options, compare, files, datasets),
+        folder=_results(options, compare) / _folder_name(options, compare, files, datasets),
         rows=tuple(rows),
         datasets=tuple(datasets),
         shared=tuple(Layer(layer.origin, _without(layer.values, {*own, "model", "dataset"})) for layer in layers),
@@ -157,6 +158,11 @@ def _baseline(asked: Any, rows: list[Row]) -> str:
     if asked not in names:
         raise UserError(f"baseline = {asked}: there is no such row; the rows are {', '.join(names)}")
     return asked
+
+
+def _results(options: Mapping, compare: Mapping) -> Path:
+    option = run_options()["results"]
+    return Path(options.get("results") or option.check(compare.get("results", option.default), "compare.results"))
 
 
 def _folder_name(options: Mapping, compare: Mapping, files: list[Layer], datasets: list[str]) -> str:

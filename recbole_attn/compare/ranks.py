@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 from recbole.evaluator.base_metric import TopkMetric
-from recbole.evaluator.collector import Collector, DataStruct
+from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 
 from recbole_attn.errors import UserError
+from recbole_attn.ranking import Scores
+from recbole_attn.streaming import StreamingCollector
 
 
 class Ranks(NamedTuple):
@@ -56,8 +58,8 @@ class Ranks(NamedTuple):
             return cls(**{name: columns[name] for name in cls._fields[:-1]}, metrics=metrics)
 
 
-class RankCollector(Collector):
-    """RecBole's collector of one evaluation, which also notes the place of every target.
+class RankCollector(StreamingCollector):
+    """The collector of one evaluation, which also notes the place of every target.
 
     Raises:
         UserError: a row of scores with several targets.
@@ -80,19 +82,20 @@ class RankCollector(Collector):
         if len(positive_i) != len(scores_tensor):
             raise UserError("sampled candidates and several targets of one user: use eval_args.mode=full or split LS")
         places = self.data_struct.get("rec.topk")[-len(scores_tensor) :]
-        self._note(scores_tensor, positive_i.to(scores_tensor.device), places)
+        scores = scores_tensor if isinstance(scores_tensor, Scores) else Scores.of_matrix(scores_tensor)
+        self._note(scores, positive_i.to(places.device), places)
         self.seconds += perf_counter() - start
 
-    def _note(self, scores, target, places) -> None:
-        score = scores.gather(1, target.unsqueeze(1))
+    def _note(self, scores: Scores, target, places) -> None:
+        higher, equal = scores.compare(scores.of(target))
         listed = places[:, :-1].bool()
-        beyond = (scores > score).sum(1) + 1
+        beyond = higher + 1
         # A target that ties with the end of the list but is not in it comes after the list.
-        beyond = beyond.clamp(min=listed.shape[1] + 1) if listed.shape[1] < scores.shape[1] else beyond
+        beyond = beyond.clamp(min=listed.shape[1] + 1) if listed.shape[1] < scores.n_items else beyond
         rank = torch.where(listed.any(1), listed.int().argmax(1) + 1, beyond)
         self._target.append(target.cpu())
         self._rank.append(rank.cpu())
-        self._tied.append(((scores == score).sum(1) - 1).cpu())
+        self._tied.append((equal - 1).cpu())
         self._places.append(places.cpu())
 
     def ranks(self, loader, context: Context) -> Ranks:

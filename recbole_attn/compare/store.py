@@ -13,25 +13,13 @@ from typing import Any
 
 from recbole_attn.compare.trials import Trial
 from recbole_attn.errors import UserError
+from recbole_attn.writing import write_atomically
 
 RESULT, FAILURE, PROGRESS, SPECIFICATION, RANKS = (
     *("result.json", "failure.json", "progress.json"),
     *("trial.json", "ranks.npz"),
 )
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside `path`, then rename: a reader finds the old content or the new one."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+BEST = "training/best.pth"
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -85,6 +73,16 @@ class Store:
         for name in (FAILURE, PROGRESS):
             (folder / name).unlink(missing_ok=True)
         return folder
+
+    def adopt(self, trial: Trial) -> None:
+        """Take over a trial that another comparison beside this one has finished: what it found, and its best epoch."""
+        for other in sorted(self.folder.parent.glob(f"*/{trial.key}")):
+            if self.result(trial) is None and read_json(other / RESULT) is not None and (other / RANKS).exists():
+                folder = self.prepare(trial)
+                (folder / BEST).parent.mkdir(exist_ok=True)
+                for name in (BEST, RANKS, RESULT):
+                    if (other / name).exists():
+                        write_atomically(folder / name, (other / name).read_bytes())
 
     def fail(self, trial: Trial, reason: str) -> None:
         """Note why the trial has no result, for a process that could not."""

@@ -31,7 +31,6 @@ from recbole_attn.compare.store import (
     RESULT,
     SPECIFICATION,
     read_json,
-    write_atomically,
     write_json,
 )
 from recbole_attn.config.layers import Layer
@@ -39,6 +38,7 @@ from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.run import begin, load, make_trainer, result_of
 from recbole_attn.trainer import with_checkpoints
+from recbole_attn.writing import write_atomically
 
 
 def main(folder: Path) -> int:

@@ -16,6 +16,7 @@ from recbole_attn.config.schema import Schema
 from recbole_attn.errors import UserError
 
 NAMES = ("model", "dataset")
+_WITHOUT_NEGATIVES = ("CE", "SSM", "gBCE")  # losses for which RecBole draws none
 _ONE = ("uniform", 1, False)  # distribution, number and choice of the negative items in whole sequences
 
 
@@ -62,6 +63,8 @@ def _unknown(key: str, origin: str, schema: Schema, model: str) -> str:
     if others:
         shown = ", ".join(others[:5]) + (" and others" if len(others) > 5 else "")
         return f"setting {key!r} ({origin}) is not one of {model}; it belongs to {shown}"
+    if key in run_options():
+        return f"{key} ({origin}) is an option of certain commands, not a setting of a run: see --help"
     parent = key.rpartition(".")[0]
     known = [*schema.settings, *run_options()]
     hint = nearest(key, [other for other in known if other.rpartition(".")[0] == parent]) or nearest(key, known)
@@ -69,7 +72,7 @@ def _unknown(key: str, origin: str, schema: Schema, model: str) -> str:
 
 
 def fit_negative_sampling_to_loss(stack: Stack, given: set[str]) -> None:
-    """RecBole refuses cross-entropy with its default of one negative item, and BPR needs one.
+    """RecBole refuses cross-entropy with its default of one negative item, BPR needs one, other losses draw their own.
 
     Raises:
         UserError: the user asks for the contrary.
@@ -77,11 +80,11 @@ def fit_negative_sampling_to_loss(stack: Stack, given: set[str]) -> None:
     key, one = "train_neg_sample_args", {"distribution": "uniform", "sample_num": 1}
     loss, value = stack.values.get("loss_type"), stack.values.get(key)
     drawn = value is not None and value.get("distribution", "uniform") is not None
-    if loss not in ("CE", "BPR") or drawn == (loss == "BPR"):
+    if loss not in (*_WITHOUT_NEGATIVES, "BPR") or drawn == (loss == "BPR"):
         return
     if key in given:
         origin = next(origin for name, origin in stack.origins.items() if name.partition(".")[0] == key)
-        remedy = "set it to ~" if loss == "CE" else f"set it to {one}"
+        remedy = "set it to ~" if loss != "BPR" else f"set it to {one}"
         raise UserError(f"{key} = {value} ({origin}) contradicts loss_type = {loss}: {remedy}")
     stack.set(key, one if loss == "BPR" else None, f"loss_type = {loss}")
 
@@ -101,7 +104,8 @@ def check_columns(stack: Stack) -> None:
 
 def check_built(config: Config, stack: Stack) -> None:
     """Raise UserError where the settings do not suit the model."""
-    if config["MODEL_INPUT_TYPE"] is None:
+    known = getattr(config.model_class, "losses", ())  # ours; RecBole knows CE and BPR alone
+    if config["MODEL_INPUT_TYPE"] is None and config["loss_type"] not in known:
         loss = f"loss_type = {config['loss_type']!r} ({stack.origins.get('loss_type', 'not set')})"
         raise UserError(f"{loss} is no loss that {config['model']} trains with in RecBole: CE or BPR")
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
@@ -124,6 +128,11 @@ def _check_one_pass(config: Config, stack: Stack) -> None:
         raise UserError(
             f"length_buckets = {config['length_buckets']} ({stack.origins.get('length_buckets', '')}) groups prefixes, "
             "and training = sequence has none; set it to ~"
+        )
+    if config["transform"] is not None:
+        raise UserError(
+            f"transform = {config['transform']} ({stack.origins.get('transform', '')}) changes rows of prefixes, and "
+            "training = sequence has none; set it to ~, or use training=prefix"
         )
     drawn = config["train_neg_sample_args"]
     if drawn["distribution"] != "none" and (drawn["distribution"], drawn["sample_num"], drawn["dynamic"]) != _ONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -87,7 +88,8 @@ def help_text() -> str:
 def _option(option: schema.Setting) -> str:
     form = f"--{option.key}" if option.types == ("bool",) else f"--{option.key}={option.allowed.upper()}"
     default = f" Default: {option.default}." if option.default else ""
-    return f"  {form:<26}{option.meaning}{default}"
+    text = textwrap.fill(f"{option.meaning}{default}", 100, initial_indent=" " * 28, subsequent_indent=" " * 28)
+    return f"  {form:<26}{text.lstrip()}"
 
 
 def _of_kind(kinds: dict[str, str], wanted: str) -> list[str]:

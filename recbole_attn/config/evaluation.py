@@ -11,6 +11,7 @@ from recbole.evaluator.register import metric_information, metrics_dict
 from recbole_attn.config.checks import nearest
 from recbole_attn.config.layers import Stack
 from recbole_attn.errors import UserError
+from recbole_attn.streaming import need_all_scores
 
 
 def check_evaluation(stack: Stack) -> None:
@@ -19,6 +20,8 @@ def check_evaluation(stack: Stack) -> None:
     metrics = _as_list(values["metrics"])
     for metric in metrics:
         _check_metric(metric, stack.origins["metrics"])
+    if values.get("item_chunk") is not None:
+        _check_chunks(metrics, stack)
     possible = _result_names(metrics, _as_list(values["topk"]))
     if values["valid_metric"].lower() not in [name.lower() for name in possible]:
         raise UserError(
@@ -39,6 +42,15 @@ def _check_metric(metric: str, origin: str) -> None:
     # RecBole moves all that it collects to the CPU, and counts of the data, unlike labels, are no tensors.
     if any(need.startswith("data.") and need != "data.label" for need in metric_information[metric.lower()]):
         raise UserError(f"metrics = {metric} ({origin}): RecBole fails on this metric; leave it out")
+
+
+def _check_chunks(metrics: list[str], stack: Stack) -> None:
+    whole = need_all_scores(metrics)
+    if whole:
+        raise UserError(
+            f"item_chunk = {stack.values['item_chunk']} ({stack.origins['item_chunk']}): {', '.join(whole)} cannot be "
+            "told from the best items; leave such metrics out, or set item_chunk to ~ and hold users × items in memory"
+        )
 
 
 def _result_names(metrics: list[str], topk: list[int]) -> list[str]:

@@ -1,9 +1,8 @@
-"""Reads atomic files with pandas' C engine, token columns as categories, and says which line is wrong."""
+"""Reads atomic files with pandas' C engine, token columns as categories."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +10,10 @@ from pandas.api.types import union_categoricals
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
+from recbole_attn.data.lines import blame_encoding, blame_number, check_columns
 from recbole_attn.errors import UserError
 
-_BLOCK = 1 << 23  # bytes checked at a time
 _ROWS = 1 << 20  # parsed at a time: pandas' own, smaller pieces cost three times as much for categories
-_NEWLINE, _RETURN = b"\n\r"
 
 
 class FastReading(Dataset):
@@ -98,7 +96,7 @@ def read_header(path, separator, encoding) -> dict[str, FeatureType]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        _blame_encoding(path, encoding, error)
+        blame_encoding(path, encoding, error)
     if not line:
         raise UserError(f"{path}, line 1: the file is empty or has no header; expected name:type columns")
     header = {}
@@ -131,9 +129,9 @@ def read_table(path, header, fields, separator, encoding) -> pd.DataFrame:
         with pd.read_csv(path, dtype=dtype, chunksize=_ROWS, **how) as reader:
             frame = _concatenate(list(reader))
     except UnicodeDecodeError as error:
-        _blame_encoding(path, encoding, error)
+        blame_encoding(path, encoding, error)
     except (ValueError, pd.errors.ParserError) as error:
-        _blame_number(path, [label for label, kind in labels.items() if kind == FeatureType.FLOAT], how, error)
+        blame_number(path, [label for label, kind in labels.items() if kind == FeatureType.FLOAT], how, error)
     if frame.empty:
         raise UserError(f"{path}: a header and no rows")
     return frame.set_axis(list(fields), axis=1)
@@ -148,63 +146,3 @@ def _concatenate(chunks) -> pd.DataFrame:
         joined = union_categoricals(parts) if isinstance(parts[0], pd.Categorical) else np.concatenate(parts)
         columns[label] = joined
     return pd.DataFrame(columns, copy=False)
-
-
-def check_columns(path, separator, columns: int) -> None:
-    """pandas fills short rows and cuts long ones without a word; here they stop the run.
-
-    A file with quotes is left to pandas from there on: quoted cells may hold separators.
-
-    Raises:
-        UserError: naming the first line whose number of columns is not `columns`.
-    """
-    if len(separator) != 1 or not separator.isascii():
-        return
-    done, rest = 0, b""
-    with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            block, end = rest + block, (rest + block).rfind(b"\n") + 1
-            block, rest = block[:end], block[end:]
-            if b'"' in block:
-                return
-            done += _check_block(path, block, separator, columns, done)
-    if rest and b'"' not in rest:
-        _check_block(path, rest + b"\n", separator, columns, done)
-
-
-def _check_block(path, block, separator, columns, done) -> int:
-    data = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(data == _NEWLINE)
-    found = np.diff(np.searchsorted(np.flatnonzero(data == ord(separator)), ends), prepend=0) + 1
-    wrong = found != columns
-    if wrong.any():
-        sizes = np.diff(ends, prepend=-1) - 1
-        blank = (sizes == 0) | ((sizes == 1) & (data[ends - 1] == _RETURN))
-        wrong &= ~blank
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise UserError(f"{path}, line {done + row + 1}: {found[row]} columns where the header names {columns}")
-    return len(ends)
-
-
-def _blame_encoding(path, encoding, error) -> NoReturn:
-    with Path(path).open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode(encoding)
-            except UnicodeDecodeError:
-                raise UserError(f"{path}, line {number}: not {encoding}; set encoding to the file's own") from error
-    raise UserError(f"{path}: not {encoding}; set encoding to the file's own") from error
-
-
-def _blame_number(path, labels, how, error) -> NoReturn:
-    if labels:
-        text = pd.read_csv(path, dtype=str, skip_blank_lines=False, **{**how, "usecols": labels})
-        for label in labels:
-            wrong = text[label].notna() & pd.to_numeric(text[label], errors="coerce").isna()
-            if wrong.any():
-                row, field = int(wrong.argmax()), label.split(":")[0]
-                raise UserError(
-                    f"{path}, line {row + 2}: {text[label][row]!r} in the float column {field} is not a number"
-                ) from error
-    raise UserError(f"{path}: cannot be parsed ({' '.join(str(error).split())})") from error

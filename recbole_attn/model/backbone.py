@@ -18,6 +18,11 @@ class Backbone(SequentialRecommender):
     Batches may be trimmed: `item_seq` is (B, n) with any n up to MAX_ITEM_LIST_LENGTH, padded on the right with 0.
     A subclass calls `initialise` when it is complete.
 
+    Scoring has two steps, so that large catalogues can be ranked in chunks and `full_sort_predict` follows from them:
+    `user_state(interaction)` is a tensor (B, ...) with all that the scores depend on, a row for each history, and
+    `score_items(state, first, last)` gives those rows', or some of those rows', scores (B, last - first) of the items
+    first … last - 1, in a tensor of the caller's own. Item 0 is padding; the caller leaves it out.
+
     Attributes:
         losses: what `loss_type` may be.
         one_pass: whether it can train on whole sequences, a target at every position.
@@ -37,7 +42,7 @@ class Backbone(SequentialRecommender):
         self.loss_type = config["loss_type"]
         self.n_positions = self.max_seq_length + self.added_positions
         hidden_size, eps = config["hidden_size"], config["layer_norm_eps"]
-        self.item_embedding = nn.Embedding(self.n_items + self.added_tokens, hidden_size, padding_idx=0)
+        self.item_embedding = self.build_items(config, dataset)
         if self.has_positions(config):
             self.position_embedding = nn.Embedding(self.n_positions, hidden_size)
         self.input_norm = nn.LayerNorm(hidden_size, eps=eps)
@@ -55,6 +60,10 @@ class Backbone(SequentialRecommender):
         if config["loss_type"] not in self.losses:
             raise ValueError(f"loss_type must be {' or '.join(self.losses)}, not {config['loss_type']!r}")
 
+    def build_items(self, config, dataset) -> nn.Module:
+        """What makes vectors (..., D) of item ids (...)."""
+        return nn.Embedding(self.n_items + self.added_tokens, config["hidden_size"], padding_idx=0)
+
     def build_attention(self, config, depth: int) -> Attention:
         """The mechanism of layer `depth`, counted from 0."""
         return softmax_attention(config)
@@ -63,7 +72,7 @@ class Backbone(SequentialRecommender):
         """Whether positions are embedded."""
         return True
 
-    def _layer(self, config, depth: int) -> Layer:
+    def _layer(self, config, depth: int) -> nn.Module:
         return Layer(
             self.build_attention(config, depth),
             hidden_size=config["hidden_size"],
@@ -83,10 +92,25 @@ class Backbone(SequentialRecommender):
 
     def embed(self, item_seq: Tensor) -> Tensor:
         """(B, n) item ids → the encoder's input (B, n, D)."""
-        x = self.item_embedding(item_seq)
+        return self.place(self.item_embedding(item_seq))
+
+    def place(self, x: Tensor) -> Tensor:
+        """Vectors of items (B, n, D) → the encoder's input (B, n, D)."""
         if hasattr(self, "position_embedding"):
-            x = x + self.position_embedding.weight[: item_seq.size(1)]
+            x = x + self.position_embedding.weight[: x.size(1)]
         return self.dropout(self.input_norm(x))
+
+    def user_state(self, interaction) -> Tensor:
+        """What the scores of a batch depend on, (B, ...): here the state (B, D) that `forward` gives."""
+        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+
+    def score_items(self, state: Tensor, first: int, last: int) -> Tensor:
+        """The scores of the items first … last - 1 for each row of `state`, (B, last - first)."""
+        raise NotImplementedError
+
+    def full_sort_predict(self, interaction) -> Tensor:
+        """The scores of all items for each history, (B, N)."""
+        return self.score_items(self.user_state(interaction), 0, self.n_items)
 
     def learn(self, interaction) -> tuple[Encoded, Callable[[Tensor], Tensor]]:
         """What the encoder makes of a training batch, and the loss of its hidden states, or of their shadow."""

@@ -32,6 +32,7 @@ class Cloze(NamedTuple):
 class BERT4RecBackbone(Backbone):
     """A BERT4Rec but for its attention, which a subclass builds layer by layer in `build_attention`."""
 
+    item_embedding: nn.Embedding
     losses = ("CE",)
     added_tokens = added_positions = 1  # the mask token, and the place where scoring appends it
 
@@ -91,22 +92,15 @@ class BERT4RecBackbone(Backbone):
 
     def _loss(self, hidden: Tensor, cloze: Cloze) -> Tensor:
         """Mean cross-entropy over the masked items; hidden states (B, R, D)."""
-        return cross_entropy(self._scores(self._state(hidden[cloze.counts])), cloze.targets)
+        return cross_entropy(self.score_items(self._state(hidden[cloze.counts]), 0, self.n_items), cloze.targets)
 
-    def _scores(self, state: Tensor) -> Tensor:
-        return torch.addmm(self.item_bias, state, self.item_embedding.weight[: self.n_items].T)
+    def score_items(self, state: Tensor, first: int, last: int) -> Tensor:
+        return torch.addmm(self.item_bias[first:last], state, self.item_embedding.weight[first:last].T)
 
     def predict(self, interaction) -> Tensor:
         """The score of one item for each history, (B,)."""
-        state, items = (
-            self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]),
-            interaction[self.ITEM_ID],
-        )
+        state, items = self.user_state(interaction), interaction[self.ITEM_ID]
         return torch.einsum("bd,bd->b", state, self.item_embedding(items)) + self.item_bias[items]
-
-    def full_sort_predict(self, interaction) -> Tensor:
-        """The scores of all items for each history, (B, N)."""
-        return self._scores(self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]))
 
 
 def append(item_seq: Tensor, lengths: Tensor, items: Tensor) -> Tensor:

@@ -9,28 +9,26 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from recbole_attn.cross_entropy import chunked_cross_entropy
 from recbole_attn.encoder import Encoded
 from recbole_attn.masks import causal_mask
 from recbole_attn.model.backbone import Backbone
+from recbole_attn.sampled import Draw, NegativeSampler, gbce, gbce_beta, sampled_softmax, scores_of
+
+SAMPLED = ("SSM", "gBCE")  # losses that draw their own negatives
 
 
-class SASRecBackbone(Backbone):
-    """A SASRec but for its attention, which a subclass builds layer by layer in `build_attention`.
+class CausalBackbone(Backbone):
+    """A causal encoder, whatever its items are and however it scores them.
 
     It trains on prefixes, one target (B,) after the last item of each history, or on whole sequences, with targets
     (B, n) after every item; a target of 0 does not count.
     """
 
     one_pass = True
-
-    def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        self.ce_chunk = config["ce_chunk"]
-        self.initialise(config["initializer_range"])
 
     def encode(self, item_seq: Tensor, rows: Tensor | None) -> Encoded:
         """Histories (B, n), read at the positions `rows` (B, R), or at all of them."""
@@ -46,7 +44,39 @@ class SASRecBackbone(Backbone):
         return self.encode(interaction[self.ITEM_SEQ], rows), partial(self._loss, interaction=interaction)
 
     def _loss(self, hidden: Tensor, interaction) -> Tensor:
-        """Mean over the targets: cross-entropy over all items, or BPR against one sampled negative.
+        """Mean over the targets; hidden states (B, 1, D) with one target for each history, (B, n, D) with many."""
+        raise NotImplementedError
+
+
+class SASRecBackbone(CausalBackbone):
+    """A SASRec but for its attention, which a subclass builds layer by layer in `build_attention`.
+
+    Scores are dot products with the item embeddings; the sampled losses rest on that, so a subclass that scores
+    otherwise leaves them out of `losses`.
+    """
+
+    losses: tuple[str, ...] = ("CE", "BPR", *SAMPLED)
+    item_embedding: nn.Embedding
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.ce_chunk = config["ce_chunk"]
+        self.sampler = _sampler(config, dataset, self.n_items) if self.loss_type in SAMPLED else None
+        self.logq_correction = config["logq_correction"]
+        if self.loss_type == "gBCE":
+            self.beta = gbce_beta(config["n_negatives"], self.n_items, config["gbce_t"])
+        self.initialise(config["initializer_range"])
+
+    def learn(self, interaction) -> tuple[Encoded, Callable[[Tensor], Tensor]]:
+        if self.sampler is None:
+            return super().learn(interaction)
+        # Drawn here, so that hidden states and their shadow are asked about the same negatives.
+        draw = self.sampler.draw(int((interaction[self.POS_ITEM_ID] != 0).sum()))
+        encoded, _ = super().learn(interaction)
+        return encoded, partial(self._loss, interaction=interaction, draw=draw)
+
+    def _loss(self, hidden: Tensor, interaction, draw: Draw | None = None) -> Tensor:
+        """Mean over the targets: cross-entropy over all items, or against negatives, BPR against one.
 
         Args:
             hidden: (B, 1, D) with one target for each history, (B, n, D) with one for each position.
@@ -56,8 +86,12 @@ class SASRecBackbone(Backbone):
         state, target = hidden.view(*target.shape, -1)[counted], target[counted]
         if self.loss_type == "CE":
             return self._cross_entropy(state, target)
-        margin = self._score(state, target) - self._score(state, interaction[self.NEG_ITEM_ID][counted])
-        return -logsigmoid(margin).mean()
+        if draw is not None:
+            return self._sampled(state, target, draw)
+        return self._pairwise(state, target, interaction[self.NEG_ITEM_ID][counted])
+
+    def _pairwise(self, state: Tensor, target: Tensor, negative: Tensor) -> Tensor:
+        return -logsigmoid(self._score(state, target) - self._score(state, negative)).mean()
 
     def _cross_entropy(self, state: Tensor, target: Tensor) -> Tensor:
         items = self.item_embedding.weight
@@ -65,15 +99,36 @@ class SASRecBackbone(Backbone):
             return cross_entropy(state @ items.T, target)
         return chunked_cross_entropy(state, items, target, self.ce_chunk)
 
+    def _sampled(self, state: Tensor, target: Tensor, draw: Draw) -> Tensor:
+        positive, hit = self._score(state, target), draw.items == target[:, None]
+        negative = scores_of(state, draw.items, self.item_embedding.weight)
+        if self.loss_type == "gBCE":
+            return gbce(positive, negative, hit, self.beta)
+        return sampled_softmax(positive, negative, draw.log_expected if self.logq_correction else None, hit)
+
     def predict(self, interaction) -> Tensor:
         """The score of one item for each history, (B,)."""
-        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return self._score(state, interaction[self.ITEM_ID])
+        return self._score(self.user_state(interaction), interaction[self.ITEM_ID])
 
-    def full_sort_predict(self, interaction) -> Tensor:
-        """The scores of all items for each history, (B, N)."""
-        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return state @ self.item_embedding.weight.T
+    def score_items(self, state: Tensor, first: int, last: int) -> Tensor:
+        return state @ self.item_embedding.weight[first:last].T
 
     def _score(self, state: Tensor, items: Tensor) -> Tensor:
         return torch.einsum("bd,bd->b", state, self.item_embedding(items))
+
+
+def _sampler(config, dataset, n_items: int) -> NegativeSampler:
+    """The sampler of a training set; one of a bare catalogue, which trains nothing, knows no counts."""
+    if config["negatives_per"] not in ("batch", "target"):
+        raise ValueError(f"negatives_per must be batch or target, not {config['negatives_per']!r}")
+    if config["loss_type"] == "gBCE" and config["negative_distribution"] == "popularity":
+        raise ValueError("negative_distribution must be uniform for loss_type=gBCE, whose β is derived for that")
+    rows = getattr(dataset, "inter_feat", None)
+    counts = None if rows is None else torch.bincount(rows[config["ITEM_ID_FIELD"]], minlength=n_items)
+    return NegativeSampler(
+        n_items=n_items,
+        n_negatives=config["n_negatives"],
+        distribution=config["negative_distribution"],
+        counts=counts,
+        per_target=config["negatives_per"] == "target",
+    )

@@ -10,8 +10,8 @@ from recbole_attn.compare.report.figures import draw
 from recbole_attn.compare.report.html import to_html
 from recbole_attn.compare.report.markdown import to_markdown
 from recbole_attn.compare.report.tabular import csv_text, latex
-from recbole_attn.compare.store import write_atomically
 from recbole_attn.errors import UserError
+from recbole_attn.writing import write_atomically
 
 
 def write_report(outcome: Outcome, folder: Path) -> list[Path]:
@@ -22,7 +22,7 @@ def write_report(outcome: Outcome, folder: Path) -> list[Path]:
     """
     drawn = draw(outcome)
     parts = sections(outcome, drawn)
-    title = f"Comparison: {outcome.plan.name}"
+    title = f"Comparison: {outcome.plan.folder.name}"
     files = {
         "report.md": to_markdown(title, parts),
         "report.html": to_html(title, parts),

@@ -32,7 +32,10 @@ class Text(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A drawing. `inline` takes its colours from the page; `standalone` is a file of its own."""
+    """A drawing. `inline` takes its colours from the page; `standalone` is a file of its own.
+
+    One with a `width`, in rem, keeps it, and has its own scroll bar where the page is narrower; others fill a column.
+    """
 
     dataset: str
     title: str
@@ -40,6 +43,7 @@ class Figure(NamedTuple):
     file: str
     inline: str
     standalone: str
+    width: float = 0.0
 
 
 class Section(NamedTuple):

@@ -10,7 +10,7 @@ from recbole_attn.compare.report.blocks import Cell, Figure, Grid, Section, Text
 from recbole_attn.compare.report.warnings import failed, warnings
 from recbole_attn.compare.statistics import LEVEL, RESAMPLES, Comparison, marks
 
-NO_FIGURES = "Figures need matplotlib: pip install 'recbole_attn[report]', and run the same command again."
+NO_FIGURES = "Figures need matplotlib: pip install matplotlib, and run the same command again."
 _MEGA = 1 << 20
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,22 @@ def _of(table: Table) -> list[Figure]:
 
 
 def _figure(table: Table, file: str, title: str, note: str, metric: str, plot) -> Figure:
+    def on(canvas) -> None:
+        plot(canvas.subplots(), table, metric)
+        canvas.legend(loc="outside upper left", ncols=4, fontsize=8, handlelength=2.5)
+
+    name = f"{table.dataset}-{file}"
+    return Figure(table.dataset, title, note, f"figures/{plain(name)}.svg", *render(on, name, title))
+
+
+def render(plot: Callable[[Any], None], name: str, title: str, size: tuple[float, float] = _SIZE) -> tuple[str, str]:
+    """What `plot` draws on an empty matplotlib figure, as SVG: for a page, in its colours, and for a file.
+
+    Args:
+        name: another one for each figure of a page; the ids within the SVG come of it.
+        title: what a screen reader says.
+        size: inches.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Canvas
 
@@ -82,23 +99,21 @@ def _figure(table: Table, file: str, title: str, note: str, metric: str, plot) -
             "font.family": "sans-serif",
         },
         **{"axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "legend.frameon": False},
-        "svg.hashsalt": f"{table.dataset}-{file}",
+        "svg.hashsalt": name,
     }
     with rc_context(style):
-        canvas = Canvas(figsize=_SIZE, layout="constrained")
-        axes = canvas.subplots()
-        plot(axes, table, metric)
-        canvas.legend(loc="outside upper left", ncols=4, fontsize=8, handlelength=2.5)
+        canvas = Canvas(figsize=size, layout="constrained")
+        plot(canvas)
         text = io.StringIO()
         canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    inline = _with_page_colours(svg).replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
-    standalone = svg.replace(">", '><rect width="100%" height="100%" fill="white"/>', 1)
-    return Figure(table.dataset, title, note, f"figures/{_plain(table.dataset)}-{file}.svg", inline, standalone)
+    svg = re.sub(r' id="image\w+"', "", svg[svg.index("<svg") :])  # equal images have equal ids, which nothing needs
+    inline = _with_page_colours(svg).replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    return inline, svg.replace(">", '><rect width="100%" height="100%" fill="white"/>', 1)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """`name` as part of a file's name."""
     return re.sub(r"[^\w.-]", "_", name)
 
 
@@ -109,7 +124,7 @@ def _with_page_colours(svg: str) -> str:
     return re.sub(r'\s(?:width|height)="[\d.]+pt"', "", svg, count=2)
 
 
-def _look(number: int) -> dict[str, Any]:
+def style_of(number: int) -> dict[str, Any]:
     """Colour, marker and line of a row: no two rows share all three."""
     return {
         "color": SERIES[number % len(SERIES)][0],
@@ -121,7 +136,7 @@ def _look(number: int) -> dict[str, Any]:
 
 def _cost(axes, table: Table, metric: str) -> None:
     for number, line in enumerate(table.finished):
-        look = {**_look(number), "linestyle": "none", "markersize": 7}
+        look = {**style_of(number), "linestyle": "none", "markersize": 7}
         sd = line.sd(metric)
         axes.errorbar(
             line.average("seconds"), line.mean(metric), yerr=None if sd != sd else sd, label=line.name, **look
@@ -141,7 +156,7 @@ def _learning(axes, table: Table, metric: str) -> None:
             ]
             if not measured:
                 continue
-            look = {**_look(number), "marker": _MARKERS[number % len(_MARKERS)] if len(measured) == 1 else None}
+            look = {**style_of(number), "marker": _MARKERS[number % len(_MARKERS)] if len(measured) == 1 else None}
             axes.plot(*zip(*measured), label=line.name if order == 0 else None, linewidth=1.1, **look)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"validation {metric_name(metric)}")
@@ -161,7 +176,7 @@ def _by_popularity(axes, table: Table, metric: str) -> None:
 def _by_group(axes, table: Table, metric: str, column: str) -> None:
     edges = group_edges(getattr(table.finished[0].ranks[0], column))
     for number, line in enumerate(table.finished):
-        axes.plot(group_means(line, metric, column, edges), label=line.name, **_look(number))
+        axes.plot(group_means(line, metric, column, edges), label=line.name, **style_of(number))
     axes.set_xticks(range(len(edges)), group_names(edges))
     axes.set_ylabel(metric_name(metric))
 

@@ -11,6 +11,7 @@ from recbole_attn.compare.report.blocks import Cell, Figure, Grid, Section, Text
 from recbole_attn.compare.report.figures import FAINT, INK, SERIES
 
 _HERE = Path(__file__).parent
+_COLUMN = 26  # rem, of report.css
 
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
@@ -51,7 +52,11 @@ def _block(block: Grid | Text | Figure) -> str:
         return _grid(block)
     if isinstance(block, Figure):
         caption = f"<strong>{escape(block.title)}.</strong> {escape(block.note)}"
-        return f"<figure>\n{block.inline}\n<figcaption>{caption}</figcaption>\n</figure>"
+        if not block.width:
+            return f"<figure>\n{block.inline}\n<figcaption>{caption}</figcaption>\n</figure>"
+        kind = ' class="wide"' if block.width > _COLUMN else ""
+        drawing = f'<div class="scroll" style="--width: {block.width:.1f}rem">\n{block.inline}\n</div>'
+        return f"<figure{kind}>\n{drawing}\n<figcaption>{caption}</figcaption>\n</figure>"
     items = "".join(f"<li>{escape(item)}</li>" for item in block.items)
     kind = ' class="warning"' if block.warning else ""
     return f"<div{kind}><p>{escape(block.text)}</p>" + (f"<ul>{items}</ul>" if items else "") + "</div>"

@@ -1,0 +1,157 @@
+"""How cost grows: with the length of histories, the number of items, and the number of users.
+
+    python benchmarks/scaling.py
+    python benchmarks/scaling.py --models AttnSASRec --repeats 1 --lengths 25 50 --items 1000 10000 --users 1000 4000
+
+Lengths and items: a training and an evaluation step on random full histories, as in `train_step.py` (batch 256, and 64
+for items). Users: preparation, a training epoch and an evaluation of a synthetic log with 20 interactions a user, as in
+`one_epoch.py`. Medians over the repeats, each in a process of its own. The exponent is the slope of a straight line
+through log cost against log size; `end` is that of the last two points, where constant costs matter least. Writes
+`benchmarks/results/scaling.md`, `.csv` and `.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import platform
+import statistics
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import epochs
+import numpy as np
+import train_step
+
+RESULTS = Path(__file__).parent / "results"
+SIZES = {"layers": 2, "heads": 2, "hidden": 64, "device": "cpu", "anomaly": False}
+PER_USER, CATALOGUE = 20, 5000
+
+
+class Point(NamedTuple):
+    """One cost of one model at one size."""
+
+    along: str
+    model: str
+    cost: str
+    size: int
+    value: float
+
+
+def of_steps(args: argparse.Namespace, along: str, sizes: list[int]) -> list[Point]:
+    """Milliseconds and MiB of steps along `length` or `items`."""
+    fixed = {"length": 50, "items": 3417, "batch": 256 if along == "length" else 64, "threads": args.threads}
+    points = []
+    for size in sizes:
+        runs: dict = {(model, phase): [] for model in args.models for phase in train_step.PHASES}
+        for _ in range(args.repeats):
+            for model, phase in runs:
+                spec = {**SIZES, **fixed, along: size, "steps": args.steps, "model": model, "phase": phase}
+                runs[model, phase].append(train_step.in_own_process(spec))
+        for (model, phase), found in runs.items():
+            for name in ("ms", "mib"):
+                value = statistics.median(run[name] for run in found)
+                points.append(Point(along, model, f"{phase} {name}", size, value))
+    return points
+
+
+def of_users(args: argparse.Namespace) -> list[Point]:
+    """Seconds of preparation, training epoch and evaluation."""
+    points = []
+    for users in args.users:
+        with tempfile.TemporaryDirectory() as folder:
+            write_log(Path(folder) / "synthetic", users)
+            settings = {"hidden_size": 64, "n_layers": 2, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 50}
+            ours = argparse.Namespace(**vars(args), warm_up=1, data_path=folder)
+            ours.settings = {**settings, "train_batch_size": 2048, "train_neg_sample_args": None}
+            found = epochs.take_turns(ours, "synthetic", args.models, "cpu")
+        for model, run in found.items():
+            costs = {"preparation s": "prepare_s", "epoch s": "epoch_s", "evaluation s": "eval_s"}
+            points += [Point("users", model, cost, users, run[key]) for cost, key in costs.items()]
+    return points
+
+
+def write_log(folder: Path, users: int) -> None:
+    """Each user's interactions with items at random, popular ones more often."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    items = (CATALOGUE * draw.random((users, PER_USER)) ** 2).astype(int)
+    rows = (f"{user}\t{item}\t{time}" for user, row in enumerate(items) for time, item in enumerate(row))
+    with (folder / "synthetic.inter").open("w") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        file.writelines(f"{row}\n" for row in rows)
+
+
+def curves(points: list[Point]) -> dict[tuple[str, str, str], list[Point]]:
+    grouped: dict[tuple[str, str, str], list[Point]] = {}
+    for point in points:
+        grouped.setdefault((point.along, point.cost, point.model), []).append(point)
+    return grouped
+
+
+def exponent(points: list[Point]) -> float:
+    """Slope of log value against log size; NaN where a value is not above 0 or there is one point alone."""
+    size, value = (np.array([getattr(p, name) for p in points], dtype=float) for name in ("size", "value"))
+    if len(points) < 2 or (value <= 0).any():
+        return float("nan")
+    return float(np.polyfit(np.log(size), np.log(value), 1)[0])
+
+
+def table(points: list[Point]) -> str:
+    lines = []
+    for along in dict.fromkeys(point.along for point in points):
+        chosen = {key: found for key, found in curves(points).items() if key[0] == along}
+        sizes = [point.size for point in next(iter(chosen.values()))]
+        lines += [f"\n## Along {along}\n", f"| cost | model | {' | '.join(map(str, sizes))} | exponent | end |"]
+        lines.append("|---" * (4 + len(sizes)) + "|")
+        for (_, cost, model), found in chosen.items():
+            cells = [f"{point.value:.3g}" for point in found]
+            cells += [f"{exponent(found):.2f}", f"{exponent(found[-2:]):.2f}"]
+            lines.append(f"| {cost} | {model} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(points: list[Point], file: Path) -> None:
+    """Training cost along each size."""
+    from matplotlib.figure import Figure
+
+    shown = {"length": "train ms", "items": "train ms", "users": "epoch s"}
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for axes, (along, cost) in zip(figure.subplots(1, 3), shown.items()):
+        for (_, _, model), found in {k: f for k, f in curves(points).items() if k[:2] == (along, cost)}.items():
+            axes.loglog([p.size for p in found], [p.value for p in found], marker="o", label=model)
+        axes.set(xlabel=along, ylabel=cost)
+    figure.axes[0].legend()
+    figure.savefig(file, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["SASRec", "AttnSASRec", "ACTSR", "AWRSR"])
+    parser.add_argument("--lengths", nargs="*", type=int, default=[25, 50, 100, 200, 400])
+    parser.add_argument("--items", nargs="*", type=int, default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--users", nargs="*", type=int, default=[1000, 4000, 16_000, 64_000])
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of a process")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--name", default="scaling", help="name of the result files")
+    args = parser.parse_args()
+    points = of_steps(args, "length", args.lengths) + of_steps(args, "items", args.items) + of_users(args)
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([Point._fields, *points])
+    about = (
+        f"# Scaling\n\n`python benchmarks/scaling.py {' '.join(sys.argv[1:])}`\n\nMedians of {args.repeats} processes; "
+        f"{args.threads} threads, {platform.machine()}, torch {version('torch')}.\n"
+    )
+    (RESULTS / f"{args.name}.md").write_text(about + table(points), encoding="utf-8")
+    draw(points, RESULTS / f"{args.name}.png")
+    print((RESULTS / f"{args.name}.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

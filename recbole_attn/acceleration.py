@@ -1,0 +1,101 @@
+"""How a training step is computed: the settings `precision`, `compile` and `fast_dropout`. The model stays itself."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from recbole_attn.compiling import compile_training, missing
+from recbole_attn.dropout import Dropout
+from recbole_attn.errors import UserError
+from recbole_attn.model.backbone import Backbone
+
+
+def check(config) -> None:
+    """Refuse what the device or the model cannot, before any data is read.
+
+    Raises:
+        UserError: bf16 where the device has none, or beside RecBole's own mixed precision; a model that is not
+            compiled, or a machine that cannot.
+    """
+    if config["precision"] == "bf16":
+        _check_bf16(config)
+    if config["compile"]:
+        _check_compile(config)
+
+
+def _check_bf16(config) -> None:
+    if config["enable_amp"]:
+        raise UserError(
+            "precision = bf16 and enable_amp = True are two kinds of mixed precision; set enable_amp: False"
+        )
+    if not has_bf16(config["device"]):
+        remedy = "precision=float32" + (" or RecBole's enable_amp=True" if config["device"].type == "cuda" else "")
+        raise UserError(f"precision = bf16: {_name(config['device'])} has no bfloat16 products; use {remedy}")
+
+
+def _check_compile(config) -> None:
+    if not issubclass(config.model_class, Backbone):
+        raise UserError(f"compile = True: {config['model']} is RecBole's and made for eager PyTorch; use compile=False")
+    lack = missing(config["device"])
+    if lack:
+        raise UserError(f"compile = True: {lack}; use compile=False")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 products run on `device` without being imitated."""
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "this processor"
+
+
+def accelerate(config, model: nn.Module) -> None:
+    """Apply the settings to a model that stands on its device.
+
+    Raises:
+        UserError: see `check`; or torch cannot compile here.
+    """
+    check(config)
+    if config["device"].type == "cpu":
+        choose_dropout(model, config["fast_dropout"])
+    if config["compile"]:
+        try:
+            compile_training(cast(Backbone, model).encoder)
+        except ValueError as error:
+            raise UserError(f"compile = True: {error}; use compile=False") from error
+    if config["precision"] == "bf16":
+        train_in_bf16(model, config["device"].type)
+
+
+def choose_dropout(model: nn.Module, fast: bool | None) -> None:
+    """Exchange torch's dropout modules for ours (`fast`), ours for torch's (not `fast`), or neither (None).
+
+    Dropout that a model calls as a function, inside `nn.GRU` or `nn.MultiheadAttention` say, is out of reach.
+    """
+    old, new = (nn.Dropout, Dropout) if fast else (Dropout, nn.Dropout)
+    for parent in () if fast is None else list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is old and child.p < 1:
+                setattr(parent, name, new(child.p).train(child.training))
+
+
+def train_in_bf16(model: Any, device_type: str) -> None:
+    """Compute the loss under autocast. Parameters, their gradients and the optimiser stay in float32.
+
+    Scoring stays in float32 as well: rounded to the 8 bits of a bfloat16, the scores of many items would be equal.
+    """
+    loss = model.calculate_loss
+
+    @functools.wraps(loss)
+    def calculate_loss(interaction):
+        with torch.autocast(device_type, dtype=torch.bfloat16):
+            return loss(interaction)
+
+    model.calculate_loss = calculate_loss

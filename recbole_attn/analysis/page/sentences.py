@@ -1,0 +1,155 @@
+"""What the numbers say, in plain language: a difference is one where its 95 % interval leaves 0 out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recbole_attn.analysis.estimates import Estimate, estimate
+from recbole_attn.analysis.findings import Findings, Inside
+from recbole_attn.analysis.groups import Groups
+from recbole_attn.analysis.maps import Maps
+from recbole_attn.analysis.measures import NAMES
+from recbole_attn.compare.statistics import LEVEL, Comparison
+
+DIGITS = {"items read": 1, "distance": 1, "entropy": 2}
+_SHORT = 40  # letters of a title
+
+
+def signed(value: float, digits: int) -> str:
+    """+1.20 or −1.20."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def interval(found: Estimate | Comparison, digits: int) -> str:
+    """The 95 % interval."""
+    return f"{LEVEL * 100:.0f} % interval {signed(float(found.low), digits)} to {signed(float(found.high), digits)}"
+
+
+def verdict(mean: float, found: Estimate | Comparison, digits: int, more: str = "more", less: str = "less") -> str:
+    """Is there a difference, and which way; `mean` is that of the difference."""
+    numbers = f"difference {signed(mean, digits)}, {interval(found, digits)}"
+    if not found.low * found.high > 0:
+        return f"no difference shows ({numbers})"
+    return f"{more if mean > 0 else less} ({numbers})"
+
+
+def digits_of(measure: str) -> int:
+    return DIGITS.get(measure, 3)
+
+
+def of_measure(found: Findings, measure: str) -> str:
+    """What one measure, averaged over layers and heads, says of every row against the control."""
+    parts = [f"{NAMES[measure][0].upper()}{NAMES[measure][1:]}."]
+    digits = digits_of(measure)
+    for row in found.rows:
+        before, after = (_mean_of(stage, measure) for stage in (row.measures.before, row.measures.after))
+        parts.append(_of_row(found, row, before, after, measure, digits))
+    return " ".join(parts)
+
+
+def _of_row(found: Findings, row: Inside, before: np.ndarray, after: np.ndarray, measure: str, digits: int) -> str:
+    mean = float(estimate(after).mean)
+    if not np.isfinite(mean):
+        return f"{row.name}: cannot be measured."
+    text = f"{row.name}: {mean:.{digits}f}"
+    if row.measures.changed:
+        change = estimate(after - before)
+        text += f", before its mechanism {float(estimate(before).mean):.{digits}f}"
+        text += "" if change.certain else " (no change shows)"
+    if found.base is not None and row is not found.base:
+        difference = estimate(after - _mean_of(found.base.measures.after, measure))
+        text += f"; against {found.base.name} {verdict(float(difference.mean), difference, digits)}"
+    return text + "."
+
+
+def _mean_of(stage: np.ndarray, measure: str) -> np.ndarray:
+    """(users,) mean over layers and heads."""
+    return stage[..., list(NAMES).index(measure)].mean((1, 2))
+
+
+def of_average(found: Findings, row: Inside, depth: int) -> str:
+    """What an averaged map shows, and what the mechanism changes in it."""
+    text = (
+        f"Mean over {len(found.sample):,} users; rows read, columns are read, both in steps before the position that "
+        "predicts (0, bottom right); empty where nothing may be read."
+    )
+    place = list(NAMES).index("distance")
+    before, after = (stage[:, depth, :, place].mean(1) for stage in (row.measures.before, row.measures.after))
+    names = list(row.average.layers[depth])
+    if len(names) == 1:
+        return f"{text} The position that predicts looks back {float(estimate(after).mean):.1f} steps on average."
+    change = estimate(after - before)
+    means = (
+        f"from {float(estimate(before).mean):.1f} steps ({names[0]}) to {float(estimate(after).mean):.1f} ({names[-1]})"
+    )
+    how = verdict(float(change.mean), change, 1, "further back", "nearer")
+    return f"{text} The mean distance looked back goes {means}: {how}."
+
+
+def of_user(maps: Maps, depth: int, target: str) -> str:
+    """The items that the position which predicts reads most, in the final map of one layer."""
+    final = list(maps.layers[depth].values())[-1][:, -1].mean(0)
+    size = np.abs(final) / max(np.abs(final).sum(), 1e-12)
+    best = np.argsort(-size, kind="stable")[:3]
+    named = [f"“{shorten(maps.labels[i])}” ({size[i]:.0%}, {_steps(len(size) - 1 - i)})" for i in best]
+    return (
+        f"The item to predict is “{shorten(target)}”. In the final map, mean over heads, most weight goes to "
+        f"{'; '.join(named)}. Titles are those of the rows, the newest at the bottom; columns have the same order."
+    )
+
+
+def _steps(back: int) -> str:
+    return "the reading position itself" if back == 0 else f"{back} back"
+
+
+def shorten(text: str, length: int = _SHORT) -> str:
+    """A title, cut where it is long."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def of_erasing(found: Findings) -> list[str]:
+    """Do weights mean anything, and more so after mending?"""
+    parts = []
+    for row in found.rows:
+        stages = [("first map", 0), ("final map", 1)] if row.measures.changed else [("weights", 1)]
+        parts += [_erased(row, name, stage) for name, stage in stages]
+    for base, row in found.pairs:
+        difference = estimate(row.erasures.meaning[:, 1] - base.erasures.meaning[:, 1])
+        said = verdict(float(difference.mean), difference, 3, "more meaning", "less meaning")
+        parts.append(f"{row.name}'s final weights against {base.name}'s: {said}.")
+    return parts
+
+
+def _erased(row: Inside, name: str, stage: int) -> str:
+    most, _, random = 2 ** estimate(row.erasures.size[:, stage]).mean
+    meaning = estimate(row.erasures.meaning[:, stage])
+    says = "they point at what matters" if meaning.mean > 0 else "the most attended item matters less than a random one"
+    return (
+        f"{row.name}, {name}: × {most:.2f} without the most attended item, × {random:.2f} without a random one; "
+        f"{says if meaning.certain else 'the weights say no more than chance'} "
+        f"(log₂ difference {signed(float(meaning.mean), 3)}, {interval(meaning, 3)})."
+    )
+
+
+def of_noise(found: Findings, kind: int) -> str:
+    """What the largest share of one kind of noise costs every row."""
+    first = found.rows[0].robustness
+    parts = [f"{first.kinds[kind].capitalize()} {first.shares[-1]:.0%} of each history's items:"]
+    for row in found.rows:
+        clean, noisy = row.robustness.curve[kind, 0], row.robustness.curve[kind, -1]
+        parts.append(f"{row.name} goes from {clean:.4f} to {noisy:.4f}.")
+    for base, row in found.pairs:
+        difference = estimate(row.robustness.loss[:, kind] - base.robustness.loss[:, kind])
+        parts.append(f"What {row.name} loses, against {base.name}: {verdict(float(difference.mean), difference, 4)}.")
+    return " ".join(parts)
+
+
+def of_groups(found: Findings, groups: Groups, names: list[str]) -> str:
+    """In which groups a row differs from the control."""
+    parts = ["Bars: 95 % interval over users."]
+    for base, row in found.pairs:
+        against = groups.against(row.scores, base.scores, found.cases.user)
+        certain = [(name, one) for name, one in zip(names, against) if one.low * one.high > 0]
+        told = "; ".join(f"{name}: {verdict(one.difference, one, 4, 'better', 'worse')}" for name, one in certain)
+        parts.append(f"{row.name} against {base.name}: {told or 'no difference shows in any group'}.")
+    return " ".join(parts)

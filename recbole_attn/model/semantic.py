@@ -1,0 +1,149 @@
+"""Semantic ids for a model: reads the settings and the item data, and keeps what was made for the checkpoint.
+
+The codes are kept in the config that the model is built from. Checkpoints hold this config, so whoever builds the
+model from one, RecBole's `load_data_and_model` too, has the codes at hand and needs neither quantiser nor item data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from logging import getLogger
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from recbole_attn.errors import UserError
+from recbole_attn.model.item_vectors import make_vectors
+from recbole_attn.model.semantic_settings import SETTINGS, check_settings, require_packages
+from recbole_attn.semantic_ids import SemanticIds, code_usage, collision_rate, summary, with_padding
+from recbole_attn.semantic_ids.quantizers import (
+    Sizes,
+    fit_sizes,
+    quantize,
+    random_codes,
+    reconstruction_error,
+)
+from recbole_attn.semantic_ids.table import ids_of, read_table, write_table
+from recbole_attn.semantic_ids.vectors import one_thread, prepare
+
+_KEPT = "made_semantic_ids"
+
+
+class Kept(NamedTuple):
+    """Semantic ids in a config, and what they are of: items, settings and seed, as a digest."""
+
+    digest: str
+    ids: SemanticIds
+
+    def __repr__(self) -> str:
+        return f"{tuple(self.ids.codes.shape)} codes"  # configs are logged
+
+
+def semantic_ids_for(config, dataset) -> SemanticIds:
+    """The semantic ids of a data set's items, padding first; see properties/model/RPG.yaml for the settings.
+
+    Args:
+        dataset: the training part of a data set; or a `Catalogue`, which gets the ids that the config keeps, or
+            random ones of the right size where it keeps none (a model built to try its settings).
+
+    Raises:
+        UserError: a setting outside its range, files or packages that are missing, data that admit no such ids.
+    """
+    check_settings(config)
+    tokens = getattr(dataset, "field2id_token", None)
+    item_ids = dataset_ids(config, dataset) if tokens is not None else list(getattr(dataset, "item_ids", ()))
+    digest = _digest(config, item_ids)
+    if _KEPT in config and config[_KEPT].digest == digest:
+        kept = config[_KEPT].ids
+        return kept._replace(codes=kept.codes.long())
+    require_packages(config)
+    if tokens is None:
+        return _placeholder(config, dataset.num(config["ITEM_ID_FIELD"]))
+    ids = _read_or_make(config, dataset, item_ids)
+    config[_KEPT] = Kept(digest, ids._replace(codes=_compact(ids)))
+    getLogger().info(summary(ids))
+    return ids
+
+
+def keep_semantic_ids(source, target) -> None:
+    """Hand the ids that one config keeps to another, which uses them if items and settings are the same."""
+    if _KEPT in source:
+        target[_KEPT] = source[_KEPT]
+
+
+def dataset_ids(config, dataset) -> list[str]:
+    """The original ids of a RecBole data set's items by number, padding first."""
+    return list(map(str, dataset.field2id_token[config["ITEM_ID_FIELD"]]))
+
+
+def _read_or_make(config, dataset, item_ids: list[str]) -> SemanticIds:
+    path = Path(config["semantic_ids"]) if config["semantic_ids"] else None
+    made = {
+        "dataset": config["dataset"],
+        "split": config["eval_args"]["split"],
+        **{name: config[name] for name in SETTINGS},
+    }
+    if path is not None and path.exists():
+        return _read(path, made, item_ids)
+    with one_thread():
+        ids = _make(config, dataset, item_ids[1:])
+    if path is not None:
+        write_table(path, ids, item_ids, made)
+        getLogger().info(f"semantic ids: written to {path}")
+    return ids
+
+
+def _read(path: Path, made: dict[str, Any], item_ids: list[str]) -> SemanticIds:
+    """The ids of a table. One of this program's is refused where it was made by other settings."""
+    table = read_table(path)
+    for name, theirs in table.about.get("made", {}).items():
+        if theirs != made.get(name):
+            raise UserError(
+                f"semantic_ids={path}: was made with {name}={theirs}, not {made.get(name)}; name another file, or "
+                "delete its first line to use it all the same"
+            )
+    ids = ids_of(path, table, item_ids)
+    codes = ids.codes[1:].numpy()
+    facts = {"collision_rate": collision_rate(codes), "code_usage": code_usage(codes, ids.n_values)}
+    getLogger().info(f"semantic ids: read from {path}, which decides on n_codes and code_bits")
+    return ids._replace(report={"quantizer": f"from {path}", **ids.report, **facts})
+
+
+def _make(config, dataset, items: list[str]) -> SemanticIds:
+    quantizer, seed = config["quantizer"], config["seed"]
+    report: dict[str, Any] = {"item_vectors": "none", "quantizer": quantizer, "seed": seed, "items": len(items)}
+    if quantizer == "random":
+        found = random_codes(len(items), Sizes(config["n_codes"], config["code_bits"], 0), seed)
+        sizes = Sizes(config["n_codes"], config["code_bits"], 0)
+    else:
+        source, vectors, trained = make_vectors(config, dataset, items)
+        ready = prepare(vectors, trained, config["vector_size"], config["whiten"], seed)
+        fitted = trained & vectors.known
+        sizes = fit_sizes(quantizer, config["n_codes"], config["code_bits"], ready.shape[1], int(fitted.sum()))
+        found = quantize(ready, fitted, quantizer, sizes, seed)
+        report.update(item_vectors=source, fitted_items=int(fitted.sum()), dimensions=sizes.dimensions)
+        if found.reconstruction is not None:
+            report["reconstruction_error"] = reconstruction_error(ready, found.reconstruction)
+    n_values = 1 << sizes.code_bits
+    report.update(
+        n_codes=sizes.n_codes,
+        code_bits=sizes.code_bits,
+        collision_rate=collision_rate(found.codes),
+        code_usage=code_usage(found.codes, n_values),
+    )
+    return SemanticIds(with_padding(found.codes), n_values, report)
+
+
+def _placeholder(config, n_items: int) -> SemanticIds:
+    sizes = Sizes(config["n_codes"], config["code_bits"], 0)
+    return SemanticIds(with_padding(random_codes(n_items - 1, sizes, 0).codes), 1 << sizes.code_bits, {})
+
+
+def _compact(ids: SemanticIds) -> torch.Tensor:
+    return ids.codes.to(torch.uint8 if ids.n_values <= 256 else torch.int32)
+
+
+def _digest(config, item_ids: list[str]) -> str:
+    settings = [config[name] for name in (*SETTINGS, "semantic_ids", "seed")]
+    return hashlib.sha256("\n".join([repr(settings), *item_ids]).encode()).hexdigest()

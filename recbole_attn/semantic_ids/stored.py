@@ -1,0 +1,66 @@
+"""Vectors from a file: .npz with `ids` and `vectors`, or .npy beside a text file of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recbole_attn.errors import UserError
+from recbole_attn.semantic_ids.vectors import ItemVectors
+
+
+def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
+    """Item ids (n,) and their vectors (n, V).
+
+    `x.npz` holds both, as `ids` and `vectors`; beside `x.npy` lies `x.ids`, a text file with one id a line.
+
+    Raises:
+        UserError: no such file, or not of this form.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return [str(item) for item in file["ids"]], file["vectors"]
+        return path.with_suffix(".ids").read_text(encoding="utf-8").split("\n"), np.load(path, allow_pickle=False)
+    except KeyError as error:
+        raise UserError(
+            f"item_vectors={path}: has no array {error}; save it with np.savez(path, ids=, vectors=)"
+        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"item_vectors={path}: cannot be read ({' '.join(str(error).split())}); give an .npz with ids and vectors, "
+            "or an .npy with one id a line in the .ids file beside it"
+        ) from error
+
+
+def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequence[str]) -> ItemVectors:
+    """The vectors of `item_ids`, in their order.
+
+    Raises:
+        UserError: vectors of another shape than ids, ids that are missing or come twice, values that are not finite.
+    """
+    ids = list(ids[:-1]) if ids and ids[-1] == "" else list(ids)
+    if vectors.ndim != 2 or len(vectors) != len(ids) or not vectors.shape[1]:
+        raise UserError(f"item_vectors={path}: vectors have shape {vectors.shape}, not ({len(ids)} ids, dimensions)")
+    if not np.issubdtype(vectors.dtype, np.number):
+        raise UserError(f"item_vectors={path}: vectors hold {vectors.dtype}, not numbers; save them as float32")
+    row = {item: number for number, item in enumerate(ids)}
+    if len(row) < len(ids):
+        twice = next(item for number, item in enumerate(ids) if row[item] != number)
+        raise UserError(f"item_vectors={path}: item {twice} comes twice; keep one vector an item")
+    missing = [item for item in item_ids if item not in row]
+    if missing:
+        raise UserError(
+            f"item_vectors={path}: lacks {len(missing)} of {len(item_ids)} items, {missing[0]} for one; add their "
+            "vectors, or use item_vectors=text"
+        )
+    chosen = np.asarray(vectors)[[row[item] for item in item_ids]].astype(np.float64)
+    broken = ~np.isfinite(chosen).all(1)
+    if broken.any():
+        raise UserError(
+            f"item_vectors={path}: the vector of item {item_ids[int(broken.argmax())]} holds NaN or infinity, as do "
+            f"{int(broken.sum()) - 1} others; mend or recompute them"
+        )
+    return ItemVectors(chosen, np.ones(len(chosen), dtype=bool))

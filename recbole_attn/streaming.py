@@ -1,0 +1,90 @@
+"""Full ranking without a matrix of users × items: RecBole's evaluation over `ranking.Scores`.
+
+RecBole scores all items for a batch of users, keeps as many integers beside them, and takes from both the record
+"rec.topk" that its metrics are made of. Here the record is made from the best items of the tiles. RecBole's loop
+around it, its Evaluator and its metrics stay as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from recbole.evaluator import Collector
+from recbole.evaluator.register import metric_information
+from recbole.trainer import Trainer
+from torch import Tensor
+
+from recbole_attn.ranking import Scores, columns
+
+SUFFICIENT = {"rec.topk", "rec.items"}  # what can be told from the best items alone
+
+
+def need_all_scores(metrics: list[str]) -> list[str]:
+    """Those of RecBole's metrics that the best items do not suffice for."""
+    return [metric for metric in metrics if not SUFFICIENT.issuperset(metric_information[metric.lower()])]
+
+
+class StreamingCollector(Collector):
+    """RecBole's collector, which takes `Scores` as well as a matrix."""
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        if not isinstance(scores_tensor, Scores):
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            return
+        items = scores_tensor.top_k(max(self.topk)).items
+        if self.register.need("rec.items"):
+            self.data_struct.update_tensor("rec.items", items)
+        if self.register.need("rec.topk"):
+            targets = positive_u.to(items.device), positive_i.to(items.device)
+            self.data_struct.update_tensor("rec.topk", record(items, *targets, scores_tensor.n_items))
+
+
+def record(items: Tensor, users: Tensor, targets: Tensor, n_items: int) -> Tensor:
+    """RecBole's "rec.topk" (B, k + 1): is the item at this place a target, and how many targets there are.
+
+    Args:
+        items: (B, k) the best items.
+        users, targets: (M,) the row of each target, and its item.
+    """
+    pairs = torch.unique(users * n_items + targets)
+    rows = torch.arange(len(items), device=items.device)[:, None]
+    listed = torch.isin(rows * n_items + items, pairs)
+    amount = torch.bincount(pairs.div(n_items, rounding_mode="floor"), minlength=len(items))
+    return torch.cat([listed, amount[:, None]], dim=1).int()
+
+
+class StreamingTrainer(Trainer):
+    """Ranks all items in chunks for models that offer `user_state` and `score_items`, as RecBole for the others."""
+
+    def __init__(self, config, model):
+        super().__init__(config, model)
+        self.eval_collector = StreamingCollector(config)
+
+    def _full_sort_batch_eval(self, batched_data):
+        if not self._streams():
+            return super()._full_sort_batch_eval(batched_data)
+        interaction, history, positive_u, positive_i = batched_data
+        scores = scores_of(
+            self.model, interaction.to(self.device), self.tot_item_num, self.config["item_chunk"], history
+        )
+        return interaction, scores, positive_u, positive_i
+
+    def _streams(self) -> bool:
+        return scores_ranges(self.model) and not need_all_scores(self.config["metrics"])
+
+
+def scores_ranges(model) -> bool:
+    """Does a model offer the scores of a range of items, as `Backbone` describes it?"""
+    return hasattr(model, "user_state") and hasattr(model, "score_items")
+
+
+def scores_of(model, interaction, n_items: int, chunk: int | None, hidden: tuple[Tensor, Tensor] | None) -> Scores:
+    """What a model makes of a batch, to be ranked: in chunks, or at once where it offers no ranges.
+
+    Args:
+        n_items: padding included.
+        chunk, hidden: as for `ranking.Scores`.
+    """
+    if scores_ranges(model):
+        return Scores(model.score_items, model.user_state(interaction), n_items, chunk, hidden)
+    whole = model.full_sort_predict(interaction).view(-1, n_items)
+    return Scores(columns, whole, n_items, chunk, hidden)

@@ -1,0 +1,229 @@
+"""Cheaper ways to compute a step: bfloat16, compiled, cheaper dropout. The numbers stay, to stated tolerances."""
+
+import pytest
+import torch
+from recbole.utils import get_model
+from runs import SMALL, command, mistake, write_chains
+from test_models import Catalogue, batch, build, settings
+from torch import nn
+
+from recbole_attn import acceleration
+from recbole_attn.acceleration import choose_dropout, train_in_bf16
+from recbole_attn.compiling import can_hold_operators, compile_training
+from recbole_attn.config.settings import load_settings
+from recbole_attn.cross_entropy import chunked_cross_entropy
+from recbole_attn.dropout import Dropout
+from recbole_attn.model import MODELS
+from recbole_attn.run import run
+
+BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("chains")
+    write_chains(path)
+    return path
+
+
+def result(folder, model, resume=None, **changes):
+    values = {**SMALL, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "epochs": 2, **changes}
+    return run(load_settings(model, "chains", config_dict=values).config, resume)
+
+
+def numbers(found):
+    return found.test, found.valid, [epoch.train_loss for epoch in found.history]
+
+
+def learn(model, interaction):
+    """The loss, as one number, and all gradients."""
+    torch.manual_seed(5)
+    losses = model.train().calculate_loss(interaction)
+    loss = sum(losses) if isinstance(losses, tuple) else losses
+    model.zero_grad()
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+# bfloat16
+
+
+@pytest.mark.skipif(not BF16, reason="this processor has no bfloat16")
+@pytest.mark.parametrize("model", ["AttnSASRec", "ACTSR", "AWRSR", "SASRec"])
+def test_an_epoch_in_bf16_has_the_losses_of_float32_to_a_percent(folder, model):
+    changes = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "epochs": 1}
+    changes |= {"train_neg_sample_args": None} if model == "SASRec" else {}
+    plain, rounded = (result(folder, model, precision=kind, **changes) for kind in ("float32", "bf16"))
+    assert rounded.history[0].train_loss == pytest.approx(plain.history[0].train_loss, rel=0.01)
+    assert rounded.history[0].train_loss != plain.history[0].train_loss
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_in_bf16_are_those_of_float32_to_a_tenth(name):
+    changes = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "use_adversarial": False}
+    plain, rounded = build(name, **changes), build(name, **changes)
+    train_in_bf16(rounded, "cpu")
+    (loss, expected), (rough, found) = learn(plain, batch()), learn(rounded, batch())
+    torch.testing.assert_close(rough.float(), loss, rtol=0.01, atol=0)
+    assert found.keys() == expected.keys()
+    assert all(gradient.dtype == torch.float32 for gradient in found.values())
+    whole, exact = (torch.cat([g[name].flatten() for name in expected]) for g in (found, expected))
+    assert (whole - exact).norm() < 0.1 * exact.norm()
+
+
+def test_scores_stay_in_float32_where_bf16_would_tie_them():
+    model = build("AttnSASRec").eval()
+    exact = model.full_sort_predict(batch())
+    train_in_bf16(model, "cpu")
+    torch.testing.assert_close(model.full_sort_predict(batch()), exact, rtol=0, atol=0)
+
+
+def test_cross_entropy_in_chunks_is_computed_in_float32_under_autocast():
+    torch.manual_seed(0)
+    states, items = torch.randn(8, 16).bfloat16(), torch.randn(30, 16, requires_grad=True)
+    target = torch.randint(30, (8,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = chunked_cross_entropy(states, items, target, 7)
+    expected = nn.functional.cross_entropy(states.float() @ items.T, target)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, items), torch.autograd.grad(expected, items))
+
+
+# Compiled
+
+needs_operators = pytest.mark.skipif(not can_hold_operators(), reason="torch is older than 2.4")
+
+
+@needs_operators
+@pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR"])
+def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name):
+    torch._dynamo.reset()
+    eager, compiled = build(name, n_layers=1), build(name, n_layers=1)
+    compile_training(compiled.encoder, backend="aot_eager")
+    for length in (10, 7):
+        (loss, expected), (same, found) = learn(eager, batch(length)), learn(compiled, batch(length))
+        torch.testing.assert_close(same, loss, rtol=1e-5, atol=1e-6)
+        for key, gradient in expected.items():
+            torch.testing.assert_close(found[key], gradient, rtol=1e-3, atol=1e-6)
+    assert compiled.state_dict().keys() == eager.state_dict().keys()
+    scores = [model.eval().full_sort_predict(batch()) for model in (eager, compiled)]
+    torch.testing.assert_close(*scores, rtol=0, atol=0)
+
+
+@needs_operators
+def test_compiled_dropout_draws_what_eager_dropout_draws_each_time_anew():
+    torch._dynamo.reset()
+    dropout, x = Dropout(0.5), torch.randn(60, 5, requires_grad=True)
+
+    def twice(x):
+        return dropout(x) + dropout(2 * x)
+
+    compiled = torch.compile(twice, backend="aot_eager", dynamic=True, fullgraph=True)
+    torch.manual_seed(0)
+    expected = [twice(x), twice(x)]
+    torch.manual_seed(0)
+    found = [compiled(x), compiled(x)]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert len((found[0] / x).detach().round().unique()) == 4  # the two masks of a call differ
+    found[0].sum().backward()
+    torch.testing.assert_close(x.grad * x, found[0])
+
+
+# Cheap dropout
+
+
+def recboles(name="SASRec", **changes):
+    torch.manual_seed(4)
+    return get_model(name)(settings("AttnSASRec", **changes), Catalogue())
+
+
+def kinds(model):
+    return {type(module) for module in model.modules() if isinstance(module, (Dropout, nn.Dropout))}
+
+
+def test_recboles_models_keep_torchs_dropout_and_ours_keep_ours_unless_told_otherwise():
+    for model, own, other, fast in (
+        (recboles(), nn.Dropout, Dropout, True),
+        (build("ACTSR"), Dropout, nn.Dropout, False),
+    ):
+        choose_dropout(model, None)
+        assert kinds(model) == {own}
+        chances = [m.p for m in model.modules() if isinstance(m, own)]
+        choose_dropout(model, fast)
+        assert kinds(model) == {other}
+        assert [m.p for m in model.modules() if isinstance(m, other)] == chances
+
+
+def test_cheap_dropout_changes_no_score_and_no_weight_and_has_the_same_mean_loss():
+    plain, cheap = recboles(), recboles()
+    choose_dropout(cheap.eval(), True)
+    assert plain.state_dict().keys() == cheap.state_dict().keys()
+    torch.testing.assert_close(cheap.full_sort_predict(batch()), plain.eval().full_sort_predict(batch()))
+    means = []
+    for model in (plain, cheap):
+        torch.manual_seed(0)
+        model.train()
+        means.append(torch.stack([model.calculate_loss(batch()).detach() for _ in range(200)]).mean())
+    torch.testing.assert_close(*means, rtol=0.002, atol=0)
+
+
+BASELINE = {"train_neg_sample_args": None}
+
+
+def test_without_dropout_a_baseline_has_the_same_metrics_with_either_generator(folder):
+    none = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, **BASELINE}
+    assert numbers(result(folder, "SASRec", fast_dropout=True, **none)) == numbers(result(folder, "SASRec", **none))
+
+
+def test_a_baseline_with_cheap_dropout_is_reproducible_and_resumes_exactly(folder):
+    whole = result(folder, "SASRec", fast_dropout=True, **BASELINE)
+    assert numbers(result(folder, "SASRec", fast_dropout=True, **BASELINE)) == numbers(whole)
+    assert numbers(result(folder, "SASRec", **BASELINE)) != numbers(whole)
+    half = result(folder, "SASRec", fast_dropout=True, epochs=1, **BASELINE)
+    last = half.checkpoint.replace("best.pth", "last.pth")
+    assert numbers(result(folder, "SASRec", last, fast_dropout=True, **BASELINE)) == numbers(whole)
+
+
+# Refusals
+
+
+def refusal(folder, capsys, model="AttnSASRec", **changes):
+    return mistake([f"--model={model}", "--dataset=chains", *command(folder, **changes)], capsys)
+
+
+def test_bf16_is_refused_where_the_device_has_none(folder, capsys, monkeypatch):
+    monkeypatch.setattr(acceleration, "has_bf16", lambda device: False)
+    line = refusal(folder, capsys, precision="bf16")
+    assert "precision = bf16: this processor has no bfloat16 products; use precision=float32" in line
+
+
+def test_bf16_beside_recboles_mixed_precision_is_refused(folder, capsys):
+    line = refusal(folder, capsys, precision="bf16", enable_amp=True)
+    assert "precision = bf16 and enable_amp = True are two kinds of mixed precision; set enable_amp: False" in line
+
+
+def test_an_unknown_precision_is_refused(folder, capsys):
+    assert "precision = 'fp8' (command line) is not allowed: it must be float32 | bf16" in refusal(
+        folder, capsys, precision="fp8"
+    )
+
+
+def test_compiling_is_refused_without_a_compiler(folder, capsys, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    line = refusal(folder, capsys, compile=True)
+    assert "compile = True: there is no C++ compiler (no-such-compiler); use compile=False" in line
+
+
+def test_compiling_a_model_of_recbole_is_refused(folder, capsys):
+    line = refusal(folder, capsys, model="SASRec", compile=True)
+    assert "compile = True: SASRec is RecBole's and made for eager PyTorch; use compile=False" in line
+
+
+def test_compiling_where_torch_cannot_is_refused(folder, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("Dynamo is not supported here")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    monkeypatch.setattr(acceleration, "missing", lambda device: None)
+    line = refusal(folder, capsys, compile=True)
+    assert "compile = True: torch says: Dynamo is not supported here; use compile=False" in line

@@ -1,0 +1,214 @@
+"""`--analyze`: one page from checkpoints, what it says, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from atomic_files import write
+from runs import SMALL, mistake, write_chains
+from test_compare_report import BROWSER, chromium
+
+from recbole_attn.analysis.command import analyze
+from recbole_attn.analysis.estimates import Estimate
+from recbole_attn.analysis.page.heatmaps import panels, scales, weight_scale
+from recbole_attn.analysis.page.sentences import verdict
+from recbole_attn.analysis.titles import title_column
+from recbole_attn.cli import main
+from recbole_attn.compare.store import write_json
+from recbole_attn.config.settings import load_settings
+from recbole_attn.data.atomic import read_header
+from recbole_attn.run import run
+
+ROWS = {
+    "control": {"model": "AttnSASRec"},
+    "mended": {"model": "ACTSR"},
+    "again": {"model": "ACTSR", "seed": 2021},
+    "refined": {"model": "AWRSR"},
+    "other length": {"model": "AttnSASRec", "MAX_ITEM_LIST_LENGTH": 7},
+    "other data": {"model": "AttnSASRec", "dataset": "links"},
+    "other items": {"model": "AttnSASRec", "data_path": "elsewhere"},
+    "blind": {"model": "GRU4Rec"},
+    "users only": {"model": "BPR"},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data, and a checkpoint for each of ROWS."""
+    folder = tmp_path_factory.mktemp("inside")
+    (folder / "elsewhere").mkdir()
+    write_chains(folder)
+    write_chains(folder, name="links")
+    write_chains(folder / "elsewhere", users=50)
+    titles = [(f"i{number}", f"The $ <{number}> Film") for number in range(20)]
+    write(folder, [("item_id:token", "title:token_seq"), *titles], name="chains", suffix="item")
+    return folder, {name: train(folder, **settings) for name, settings in ROWS.items()}
+
+
+def train(folder, model, **changes):
+    attention = {**SMALL, "n_layers": 1} if model not in ("BPR", "GRU4Rec") else {}
+    few = {key: SMALL[key] for key in ("show_progress", "use_gpu", "state")}
+    path = folder / changes.pop("data_path", "")
+    settings = {**few, **attention, "epochs": 1, "dataset": "chains", "data_path": str(path), **changes}
+    return run(
+        load_settings(model, config_dict={**settings, "checkpoint_dir": str(folder / "saved")}).config
+    ).checkpoint
+
+
+@pytest.fixture(scope="module")
+def report(trained, tmp_path_factory):
+    """The folder of a report, and what the command printed."""
+    checkpoints = trained[1]
+    results = tmp_path_factory.mktemp("results")
+    for name, seed, score in (("none", 1, 0.2), ("none", 2, 0.3), ("first", 1, 0.6), ("first", 2, 0.5)):
+        write_ablation(results / "calibrator_layers" / f"{name}-{seed}", name, score)
+    paths = ",".join(checkpoints[name] for name in ("mended", "again", "refined"))
+    options = {"analyze": paths, "baseline": checkpoints["control"], "users": "u3", "results": str(results)}
+    return results / "inside-chains", analyze(options)
+
+
+def write_ablation(folder, row, score):
+    folder.mkdir(parents=True)
+    write_json(folder / "result.json", {"row": row, "config": {"dataset": "chains"}})
+    users = np.array([f"u{user}" for user in range(30)])
+    values = score + np.random.default_rng(0).normal(0, 0.01, 30)
+    columns = dict.fromkeys(("rank", "tied", "history", "popularity"), np.ones(30, int))
+    np.savez(folder / "ranks.npz", user=users, target=users, **columns, **{"metric ndcg@10": values})
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return (report[0] / "inside.html").read_text()
+
+
+def test_the_command_says_what_was_found_and_where(report):
+    folder, printed = report
+    assert re.search(r"^AttnSASRec: NDCG@10 0\.\d{4}\.$", printed, re.MULTILINE)
+    assert re.search(r"^ACTSR: NDCG@10 .*; against AttnSASRec .*95 % interval", printed, re.MULTILINE)
+    assert f"report  {folder / 'inside.html'}" in printed
+
+
+def test_the_page_shows_every_layer_before_and_after_with_titles(report, page):
+    for row in ("AttnSASRec", "ACTSR", "AWRSR"):
+        assert page.count(f"<strong>{row}, layer 1.</strong>") == 2  # the average and one user
+    for name in ("plain", "spatially calibrated", "keep-mask", "attacked", "calibrated", "combined", "change"):
+        assert f">{name}</text>" in page or f"{name}</text>" in page
+    assert "The $ &lt;" in page
+    with np.load(report[0] / "maps" / "ACTSR-user-u3.npz") as arrays:
+        assert arrays["layer 1 combined"].shape[1:] == (len(arrays["items"]),) * 2
+        assert arrays["labels"][0].startswith("The $ <") and arrays["items"][0].startswith("i")
+    with np.load(report[0] / "AWRSR.npz") as arrays:
+        assert arrays["robustness"].shape == (1, 2, 4, 6, 60)
+    with np.load(report[0] / "ACTSR.npz") as arrays:
+        assert arrays["robustness"].shape[0] == 2  # two seeds are one row
+
+
+def test_every_figure_has_a_sentence_with_its_numbers(page):
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
+    assert len(captions) == page.count("<svg ") > 15
+    assert all(len(re.sub("<.*?>", "", caption)) > 80 for caption in captions)
+    assert any("no difference shows (difference" in caption for caption in captions)
+
+
+def test_the_page_takes_the_ablation_in(page):
+    assert "Where to calibrate, and with what" in page
+    (row,) = re.findall(r"<td>first</td>.*?</tr>", page.split('<section id="where-to-calibrate')[1])
+    assert "0.5488 ±" in row and "better (difference +0.30" in row
+
+
+def test_the_page_loads_nothing_from_elsewhere(page):
+    assert not re.search(r'(?:src|href)="(?!#|data:)', page)
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org|purl\.org|creativecommons|matplotlib)", page)
+
+
+def test_ids_within_the_page_are_unique(page):
+    ids = re.findall(r'\sid="([^"]+)"', re.sub(r"<g id=.*?>", "", page))
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "mean", "words"),
+    [(-0.1, 0.2, 0.05, "no difference shows"), (0.1, 0.3, 0.2, "more ("), (-0.3, -0.1, -0.2, "less (")],
+)
+def test_a_sentence_claims_a_difference_only_where_the_interval_leaves_0_out(low, high, mean, words):
+    found = Estimate(*(np.array(value) for value in (mean, low, high, 9)))
+    assert verdict(mean, found, 2).startswith(words)
+    assert "95 % interval" in verdict(mean, found, 2)
+
+
+def test_maps_that_are_compared_share_a_scale_and_signed_ones_diverge():
+    layer = {"A": np.full((1, 3, 3), 0.2), "keep-mask": np.full((1, 3, 3), 0.9), "final": np.full((1, 3, 3), 0.5)}
+    other = {"weights": np.full((1, 3, 3), 0.6)}
+    found = scales(panels(layer), weight_scale([layer, other]))
+    assert found["A"] == found["final"] == (0, 0.6, False)
+    assert found["keep-mask"] == (0, 1, False)
+    assert found["change"] == (-0.3, 0.3, True)
+    layer["final"] = layer["final"] - 0.7
+    assert weight_scale([other, layer]) == (-0.6, 0.6, True)
+
+
+def test_an_item_is_called_by_its_title(tmp_path):
+    for columns, name in (
+        (("item_id:token", "class:token_seq", "movie_title:token_seq"), "movie_title"),
+        (("item_id:token", "brand:token", "keywords:token_seq"), "keywords"),
+        (("item_id:token", "price:float"), None),
+    ):
+        path = write(tmp_path, [columns], suffix="item")
+        assert title_column(read_header(path, "\t", "utf-8")) == name
+
+
+@pytest.mark.parametrize(
+    ("analyzed", "more", "message"),
+    [
+        ("blind", {}, "GRU4Rec has no attention to look into"),
+        ("users only", {}, "BPR has no attention to look into"),
+        ("mended", {"users": "u3,u99,nobody"}, "users = u99, nobody: not in the test set"),
+        ("mended", {"baseline": "other data"}, "trained with dataset = chains, but"),
+        ("mended", {"baseline": "other items"}, "trained on other data than"),
+        ("mended", {"baseline": "other length"}, "MAX_ITEM_LIST_LENGTH = 8, but"),
+        ("mended", {"baseline": "blind"}, "GRU4Rec has no attention to look into"),
+        ("mended", {"baseline": "Pop"}, "baseline = Pop: no checkpoint, and no model of those looked into"),
+        ("mended", {"baseline": "nowhere/*.pth"}, "no file matches"),
+        ("mended", {"max_users": 0}, "max_users = 0"),
+        ("mended", {"learning_rate": 1}, "learning_rate: has no effect on --analyze"),
+        ("mended", {"name": "a/b"}, "name = a/b: must be the plain name of a folder"),
+        ("mended", {"data_path": "nowhere"}, "chains"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(trained, capsys, tmp_path, monkeypatch, analyzed, more, message):
+    monkeypatch.chdir(tmp_path)
+    words = {key: trained[1].get(value, value) if key == "baseline" else value for key, value in more.items()}
+    words = {"analyze": trained[1][analyzed], **words}
+    assert message in mistake([f"--{key}={value}" for key, value in words.items()], capsys)
+
+
+def test_without_matplotlib_one_line_says_what_is_missing(trained, capsys, monkeypatch):
+    monkeypatch.setattr("recbole_attn.analysis.command.available", lambda: False)
+    line = mistake([f"--analyze={trained[1]['mended']}"], capsys)
+    assert "pip install matplotlib" in line
+
+
+def test_one_checkpoint_alone_needs_no_control(trained, capsys, tmp_path):
+    words = [f"--analyze={trained[1]['refined']}", "--max_users=20", f"--results={tmp_path}", "--name=alone"]
+    assert main(words) == 0
+    page = (tmp_path / "alone" / "inside.html").read_text()
+    assert "No control to compare with" in page and "20 users drawn from all" in page
+    assert "User by user" not in page
+
+
+@pytest.mark.skipif(not BROWSER, reason="Chromium is not installed")
+def test_on_a_phone_wide_maps_scroll_and_the_page_does_not(page, tmp_path):
+    probe = """<script>
+      window.addEventListener("error", (event) => document.title = "error: " + event.message);
+      window.addEventListener("load", () => {
+        document.body.dataset.wide = document.documentElement.scrollWidth > window.innerWidth;
+      });
+    </script></body>"""
+    (tmp_path / "page.html").write_text(page.replace("</body>", probe))
+    seen = chromium(tmp_path / "profile", "--window-size=400,800", "--dump-dom", f"file://{tmp_path / 'page.html'}")
+    shutil.rmtree(tmp_path / "profile", ignore_errors=True)
+    assert "<title>error" not in seen
+    assert 'data-wide="false"' in seen

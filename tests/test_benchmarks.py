@@ -1,0 +1,42 @@
+"""What the benchmarks compute from what they measure."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import goals
+import one_epoch
+import scaling
+
+
+def test_a_power_law_has_its_exponent():
+    points = [scaling.Point("length", "M", "train ms", size, 3 * size**1.5) for size in (25, 50, 400)]
+    assert scaling.exponent(points) == pytest.approx(1.5)
+
+
+def test_a_goal_is_reached_or_not_by_the_ratio_of_two_rows():
+    fast, slow = ("ml-1m", "AttnSASRec:training=sequence"), ("ml-1m", goals.RELEASED)
+    for ratio, verdict in ((25.0, "reached"), (24.9, "**not reached**")):
+        (line,) = goals.verdicts({slow: {"epoch_s": ratio}, fast: {"epoch_s": 1.0}})
+        assert line.endswith(f"{ratio}, goal 25: {verdict}")
+
+
+def test_a_row_names_a_model_a_way_and_settings():
+    assert one_epoch.parse("SASRec@released") == ("SASRec", "released", {})
+    assert one_epoch.parse("A:x=1,y=~") == ("A", "plugin", {"x": "1", "y": "~"})
+
+
+def test_only_so_many_batches_are_taken_and_the_rest_is_the_loaders():
+    class Loader(list):
+        shuffle = True
+
+    class Watch:
+        __enter__ = __exit__ = lambda self, *_: None
+
+    steps = one_epoch.Steps(Loader(range(9)), 4, Watch())
+    assert (list(steps), steps.taken, steps.shuffle, len(steps)) == ([0, 1, 2, 3], 4, True, 4)
+    steps = one_epoch.Steps(Loader(range(3)), 4, Watch())
+    assert (list(steps), steps.taken, len(steps)) == ([0, 1, 2], 3, 3)
