@@ -55,6 +55,15 @@ def test_data_change_the_hash(folder):
     assert key(folder) != before
 
 
+def test_a_file_that_a_setting_names_changes_the_hash_with_its_content(folder, tmp_path):
+    codes = tmp_path / "ids.tsv"
+    codes.write_text("item_id\tcode_0\n")
+    before = key(folder, model="RPG", semantic_ids=str(codes))
+    assert key(folder, model="RPG", semantic_ids=str(codes)) == before
+    codes.write_text("item_id\tcode_0\n1\t7\n")
+    assert key(folder, model="RPG", semantic_ids=str(codes)) != before
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A copy of the package's source that a test may change."""

@@ -43,7 +43,15 @@ def fingerprint(model: str, settings: Mapping[str, Any], data_path: Path) -> str
         "data": data_digest(data_path),
         "recbole": importlib.metadata.version("recbole"),
     }
+    read = {key: _file_digest(Path(value)) for key, value in kept.items() if _names_a_file(value)}
+    if read:
+        parts["files"] = read
     return _digest(json.dumps(parts, sort_keys=True, default=str).encode())[:16]
+
+
+def _names_a_file(value: Any) -> bool:
+    """Tables of codes and vectors of items, say."""
+    return isinstance(value, str) and Path(value).is_file()
 
 
 @functools.cache
