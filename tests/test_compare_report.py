@@ -112,7 +112,7 @@ def test_figures_take_their_colours_from_the_page(folder):
     drawn = "".join(re.findall(r"<svg .*?</svg>", page, re.DOTALL))
     assert "var(--series-0)" in drawn and "var(--ink)" in drawn
     assert not re.search(r"#(?:0072b2|1f2328|ffffff)", drawn)
-    assert len(list((folder / "figures").glob("*.svg"))) == 4
+    assert len(list((folder / "figures").glob("*.svg"))) == 5
 
 
 def test_what_a_user_names_cannot_break_the_page():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,12 @@ def _of(table: Table) -> list[Figure]:
             _cost,
         ),
         ("learning", f"Validation {name} while training", "One line for each seed.", _learning),
+        (
+            "learning-time",
+            f"Validation {name} against the time it took",
+            "Seconds of training and validation, one line for each seed.",
+            _learning_in_time,
+        ),
         (
             "history",
             f"{name} by length of history",
@@ -147,20 +154,35 @@ def _cost(axes, table: Table, metric: str) -> None:
 
 
 def _learning(axes, table: Table, metric: str) -> None:
+    _curves(axes, table, metric, lambda history: [epoch["epoch"] + 1 for epoch in history])
+    axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _learning_in_time(axes, table: Table, metric: str) -> None:
+    def seconds(history):
+        return accumulate(epoch["train_seconds"] + (epoch["valid_seconds"] or 0) for epoch in history)
+
+    _curves(axes, table, metric, seconds)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds since training began")
+
+
+def _curves(axes, table: Table, metric: str, places: Callable[[list[dict]], Iterable[float]]) -> None:
+    """A line for each seed of each row. `places` gives where each epoch of a history stands."""
     for number, line in enumerate(table.finished):
         for order, result in enumerate(line.results):
+            history = result["history"]
             measured = [
-                (epoch["epoch"] + 1, epoch["valid_score"])
-                for epoch in result["history"]
+                (place, epoch["valid_score"])
+                for place, epoch in zip(places(history), history)
                 if epoch["valid_score"] is not None
             ]
             if not measured:
                 continue
             look = {**style_of(number), "marker": _MARKERS[number % len(_MARKERS)] if len(measured) == 1 else None}
             axes.plot(*zip(*measured), label=line.name if order == 0 else None, linewidth=1.1, **look)
-    axes.set_xlabel("epoch")
     axes.set_ylabel(f"validation {metric_name(metric)}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _by_history(axes, table: Table, metric: str) -> None:
