@@ -190,7 +190,7 @@ def test_a_preset_decides_what_is_left_to_it_and_a_value_given_wins(caplog):
         (m.renorm, m.dropout_on, m.adversary.kind, m.adversary.noise, m.adversary.penalty) for m in attentions(released)
     ]
     assert kinds == 2 * [("softmax", "maps", "softmax", "gaussian", "frobenius")]
-    assert (clean.penalty_weight, released.penalty_weight) == (1.0, 0.03)
+    assert (clean.penalty_weight, released.penalty_weight) == (0.3, 0.03)
     assert [m.gate_map.out_features for m in (*attentions(clean), *attentions(released))] == [10, 10, 50, 50]
     with caplog.at_level("INFO"):
         mixed = build("ACTSR", preset="released", penalty="rms", w=0.3, noise="gaussian")

@@ -15,7 +15,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "noise": "attention",
         "keep_mask": "sigmoid",
         "penalty": "rms",
-        "w": 1.0,
+        "w": 0.3,
         "gate_width": 1,
     },
     "released": {
