@@ -1,4 +1,4 @@
-"""Cross-entropy over large catalogues, in chunks: no B × N tensor is kept.
+"""Cross-entropy over all items, in parts: no B × N tensor is kept.
 
 Shapes: B states, D hidden size, N items. Scores are dot products; item 0 is padding and scored like any other, as
 RecBole does.
@@ -8,6 +8,54 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
+
+_SCORES = 1 << 20  # made at one time: 4 MiB, which a CPU's cache holds
+
+
+def item_cross_entropy(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of softmax(states @ itemsᵀ).
+
+    On a CPU some rows are scored at a time, and the gradients are made while their scores are in the cache: two to
+    three times as fast as making all scores, then their softmax, then the gradient of each. Other devices do that.
+
+    Args:
+        states: (B, D).
+        items: (N, D).
+        target: (B,) in [0, N).
+    """
+    if states.device.type != "cpu" or not torch.is_grad_enabled():
+        return cross_entropy(states @ items.T, target)
+    product = (states[:1] @ items[:1].T).dtype  # that of autocast, where it is on
+    with torch.autocast("cpu", enabled=False):
+        return _RowwiseCrossEntropy.apply(states.to(items.dtype), items, target, product)
+
+
+class _RowwiseCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, states, items, target, product):
+        total = states.new_zeros(())
+        to_states, to_items = torch.empty_like(states), torch.zeros_like(items)
+        narrow = items.to(product)
+        rows = max(1, _SCORES // len(items))
+        parts = zip(states.to(product).split(rows), target.split(rows), to_states.split(rows))
+        for some, hit, to_some in parts:
+            scores = (some @ narrow.T).to(states.dtype).log_softmax(-1)
+            total -= scores.gather(1, hit[:, None]).sum()
+            chance = scores.exp_()
+            chance[torch.arange(len(hit)), hit] -= 1
+            chance = chance.to(product)
+            to_some.copy_(chance @ narrow)
+            to_items += chance.T @ some
+        ctx.save_for_backward(to_states.div_(len(states)), to_items.div_(len(states)))
+        return total / len(states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        to_states, to_items = ctx.saved_tensors
+        return to_states * gradient, to_items * gradient, None, None
 
 
 def chunked_cross_entropy(states: Tensor, items: Tensor, target: Tensor, chunk: int) -> Tensor:

@@ -119,7 +119,6 @@ REFUSED = {
     "a refinement of another backbone": ({"refinement": "stochastic"}, "For stochastic use the model AWRSTOSA"),
     "a negative penalty": ({"model": "STOSA", "pvn_weight": -0.1}, "pvn_weight = -0.1"),
     "cross-entropy of distances": ({"model": "STOSA", "loss_type": "CE"}, "loss_type = 'CE'"),
-    "buckets of whole sequences": ({"training": "sequence", "length_buckets": 3}, "length_buckets = 3"),
     "one pass of a bidirectional model": (
         {"model": "AttnBERT4Rec", "training": "sequence"},
         "training = sequence .*AttnBERT4Rec cannot learn every position .*use training=prefix",

@@ -1,10 +1,11 @@
-"""Cross-entropy in chunks is the plain one."""
+"""Cross-entropy in parts is the plain one."""
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from recbole_attn.cross_entropy import chunked_cross_entropy
+import recbole_attn.cross_entropy
+from recbole_attn.cross_entropy import chunked_cross_entropy, item_cross_entropy
 
 
 def problem(rows=12, n_items=50, dtype=torch.float64):
@@ -59,3 +60,44 @@ def test_huge_scores_do_not_overflow():
 def test_a_chunk_below_one_is_refused(chunk):
     with pytest.raises(ValueError, match=f"ce_chunk must be at least 1, not {chunk}"):
         chunked_cross_entropy(*problem(), chunk)
+
+
+@pytest.fixture(params=[1, 150, 10_000], ids=lambda scores: f"{scores} scores at a time")
+def rowwise(request, monkeypatch):
+    """The loss that makes a few rows' scores at a time."""
+    monkeypatch.setattr(recbole_attn.cross_entropy, "_SCORES", request.param)
+    return item_cross_entropy
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_row_by_row_it_is_the_plain_loss_with_the_plain_gradient(rowwise, dtype):
+    states, items, target = problem(dtype=dtype)
+    target[1] = target[0]
+    losses = rowwise(states, items, target), cross_entropy(states @ items.T, target)
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-6)
+    for ours, theirs in zip(*(torch.autograd.grad(3 * loss, [states, items]) for loss in losses)):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_gradients_of_the_rowwise_loss_agree_with_finite_differences(rowwise):
+    states, items, target = problem(rows=5, n_items=8)
+    assert torch.autograd.gradcheck(lambda s, i: rowwise(s, i, target), [states, items])
+
+
+def test_rowwise_products_follow_autocast(rowwise):
+    states, items, target = problem(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = rowwise(states, items, target), cross_entropy(states @ items.T, target)
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-5)
+    exact = cross_entropy(states @ items.T, target)
+    assert abs(losses[0] - exact) > 1e-5  # it was in bf16
+    for ours, theirs in zip(*(torch.autograd.grad(loss, [states, items]) for loss in losses)):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.01)
+
+
+def test_rowwise_without_gradients_and_with_huge_scores(rowwise):
+    states, items, target = problem(dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(rowwise(states, items, target), cross_entropy(states @ items.T, target))
+    huge = rowwise(states * 1e4, items, target)
+    torch.testing.assert_close(huge, cross_entropy(states * 1e4 @ items.T, target))

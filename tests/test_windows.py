@@ -76,15 +76,28 @@ def test_an_epoch_asks_for_the_targets_of_prefix_training_after_the_same_items(b
     assert windows == sorted(rows)
 
 
-def test_a_batch_holds_about_as_many_targets_as_asked_for(loader):
-    sizes = [int((batch["item_id"] > 0).sum()) for batch in loader(train_batch_size=64)]
+@pytest.mark.parametrize("buckets", [None, 4])
+def test_a_batch_holds_about_as_many_targets_as_asked_for(loader, buckets):
+    made = loader(train_batch_size=64, length_buckets=buckets)
+    sizes = [int((batch["item_id"] > 0).sum()) for batch in made]
     assert sum(sizes) == len(loader().dataset)
-    assert len(sizes) == len(loader(train_batch_size=64)) == -(-sum(sizes) // 64)
+    assert len(sizes) == len(made) == -(-sum(sizes) // 64)
     assert max(sizes) <= 64 + 7
 
 
-def test_the_order_is_shuffled_and_the_generator_reproduces_it(loader):
-    made = loader()
+def test_buckets_ask_for_the_same_with_less_padding_and_in_no_order_of_length(loader):
+    settings = {"train_batch_size": 32, "MAX_ITEM_LIST_LENGTH": 25}
+    mixed, grouped = (list(loader(length_buckets=buckets, **settings)) for buckets in (None, 4))
+    assert pairs(mixed) == pairs(grouped)
+    size, less = (sum(batch["item_id"].numel() for batch in batches) for batches in (mixed, grouped))
+    assert less < size
+    longest = [int(batch["item_length"].max()) for batch in grouped]
+    assert longest != sorted(longest)
+
+
+@pytest.mark.parametrize("buckets", [None, 3])
+def test_the_order_is_shuffled_and_the_generator_reproduces_it(loader, buckets):
+    made = loader(length_buckets=buckets)
     state = made.generator.get_state()
     first, second = (pairs_in_order(made) for _ in range(2))
     made.generator.set_state(state)

@@ -124,11 +124,6 @@ def _check_one_pass(config: Config, stack: Stack) -> None:
             f"training = sequence ({origin}): {config['model']} cannot learn every position of a history in one pass; "
             "use training=prefix"
         )
-    if config["length_buckets"] is not None:
-        raise UserError(
-            f"length_buckets = {config['length_buckets']} ({stack.origins.get('length_buckets', '')}) groups prefixes, "
-            "and training = sequence has none; set it to ~"
-        )
     if config["transform"] is not None:
         raise UserError(
             f"transform = {config['transform']} ({stack.origins.get('transform', '')}) changes rows of prefixes, and "

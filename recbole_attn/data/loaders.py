@@ -7,15 +7,13 @@ import pickle
 from logging import getLogger
 from pathlib import Path
 
-import numpy as np
 import recbole.data.dataset as stock
-import torch
 from recbole.data import data_preparation
 from recbole.data.dataloader import TrainDataLoader
 from recbole.utils import ModelType
 from recbole.utils.argument_list import dataset_arguments
-from torch.utils.data import Sampler
 
+from recbole_attn.data.buckets import BucketSampler, bucket_of, checked_buckets
 from recbole_attn.data.order import TimeOrder
 from recbole_attn.data.prefixes import OrderedDataset, PrefixDataset
 from recbole_attn.data.splits import Splits
@@ -128,46 +126,11 @@ class BucketLoader(TrainDataLoader):
     """RecBole's training loader with batches of about equally long histories.
 
     Raises:
-        UserError: `length_buckets` is not a whole number >= 1, or training is not shuffled, or runs in parts.
+        UserError: see `checked_buckets`.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=True):
-        buckets = config["length_buckets"]
-        if not isinstance(buckets, int) or isinstance(buckets, bool) or buckets < 1:
-            raise UserError(f"length_buckets={buckets}: must be a whole number >= 1, or ~ for none")
-        if not shuffle or not config["single_spec"]:
-            raise UserError(f"length_buckets={buckets}: needs shuffle: true and one process; or set it to ~")
+        buckets = checked_buckets(config, shuffle)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         lengths = dataset.inter_feat[dataset.item_list_length_field]
         self.batch_sampler.sampler = BucketSampler(self, bucket_of(lengths.numpy(), buckets))
-
-
-class BucketSampler(Sampler):
-    """Every row once: shuffled, then sorted by bucket, cut into batches, and the batches shuffled.
-
-    The last, smaller batch is drawn from all rows. Randomness comes from the loader's generator alone.
-
-    Args:
-        bucket: (rows,) the bucket of each row.
-    """
-
-    def __init__(self, loader, bucket: torch.Tensor):
-        self.loader, self.bucket = loader, bucket
-
-    def __len__(self):
-        return len(self.bucket)
-
-    def __iter__(self):
-        generator, size = self.loader.generator, self.loader.batch_sampler.batch_size
-        rows = torch.randperm(len(self.bucket), generator=generator)
-        full = len(rows) // size
-        rows, rest = rows[: full * size], rows[full * size :]
-        rows = rows[self.bucket[rows].argsort(stable=True)].view(full, size)
-        batches = torch.randperm(full, generator=generator)
-        return iter(torch.cat([rows[batches].flatten(), rest]).tolist())
-
-
-def bucket_of(lengths: np.ndarray, buckets: int) -> torch.Tensor:
-    """Bucket (rows,) of each length: intervals of length that hold about equally many rows."""
-    edges = np.quantile(lengths, np.arange(1, buckets) / buckets)
-    return torch.from_numpy(np.searchsorted(np.unique(edges), lengths))

@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from recbole_attn.data.buckets import bucket_of, checked_buckets
 from recbole_attn.errors import UserError
 
 
@@ -70,7 +71,11 @@ class WindowLoader(TrainDataLoader):
         self.log, self.item_field, self.user_field = rows.log, dataset.iid_field, dataset.uid_field
         self.windows = windows_of(rows.log.columns[dataset.uid_field], rows.target, rows.log.width)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
-        batches = WindowBatches(self, config["train_batch_size"])
+        bucket = None
+        if config["length_buckets"] is not None:
+            buckets = checked_buckets(config, shuffle)
+            bucket = bucket_of(self.windows.length.numpy(), buckets, self.windows.targets.numpy())
+        batches = WindowBatches(self, config["train_batch_size"], bucket)
         object.__setattr__(self, "batch_sampler", batches)  # torch lets it be chosen in a constructor that is RecBole's
 
     def collate_fn(self, index):
@@ -95,10 +100,14 @@ class WindowLoader(TrainDataLoader):
 
 
 class WindowBatches(Sampler):
-    """Every window once, in batches of about equally many targets; randomness comes from the loader's generator."""
+    """Every window once, in batches of about equally many targets; randomness comes from the loader's generator.
 
-    def __init__(self, loader: WindowLoader, batch_size: int):
-        self.loader, self.targets = loader, loader.windows.targets
+    Args:
+        bucket: (W,) windows are shuffled, sorted by it, cut into batches, and the batches shuffled; None: not sorted.
+    """
+
+    def __init__(self, loader: WindowLoader, batch_size: int, bucket: Tensor | None = None):
+        self.loader, self.targets, self.bucket = loader, loader.windows.targets, bucket
         self.batches = -(-int(self.targets.sum()) // batch_size)
 
     def __len__(self):
@@ -108,12 +117,18 @@ class WindowBatches(Sampler):
         order = torch.arange(len(self.targets))
         if self.loader.shuffle:
             order = torch.randperm(len(order), generator=self.loader.generator)
+        if self.bucket is not None:
+            order = order[self.bucket[order].argsort(stable=True)]
         size = self.targets[order]
         middle = size.cumsum(0) - (size + 1) // 2
         batch = middle * self.batches // int(size.sum())
-        for part in order.split(torch.bincount(batch, minlength=self.batches).tolist()):
-            if len(part):
-                yield part.tolist()
+        parts = order.split(torch.bincount(batch, minlength=self.batches).tolist())
+        turn = torch.arange(len(parts))
+        if self.bucket is not None:
+            turn = torch.randperm(len(parts), generator=self.loader.generator)
+        for number in turn.tolist():
+            if len(parts[number]):
+                yield parts[number].tolist()
 
 
 def _others(target: Tensor, n_items: int) -> Tensor:

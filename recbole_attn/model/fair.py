@@ -65,12 +65,17 @@ class FAIR(RPG):
         """
         item_seq = interaction[self.ITEM_SEQ]
         rows = interaction[self.ITEM_SEQ_LEN][:, None] - 1 if interaction[self.POS_ITEM_ID].dim() == 1 else None
-        x = self.item_embedding(item_seq)
         if not self.noise_weight:
-            return (self._read(x, item_seq, rows),)
-        x = torch.cat([x, self.item_embedding.perturbed(item_seq, self.mask_rate, self.replace_rate)])
-        twice = None if rows is None else rows.repeat(2, 1)
-        return self._read(x, item_seq.repeat(2, 1), twice).chunk(2)
+            return (self._read(self.item_embedding, item_seq, rows),)
+        twice = None if rows is None else rows.repeat_interleave(2, 0)
+        hidden = self._read(self._with_and_without_noise, item_seq.repeat_interleave(2, 0), twice)
+        return hidden[::2], hidden[1::2]
+
+    def _with_and_without_noise(self, item_seq: Tensor) -> Tensor:
+        """Vectors (B, n, D) of histories that stand there twice, one after the other; each second one gets noise."""
+        once = item_seq[::2]
+        noisy = self.item_embedding.perturbed(once, self.mask_rate, self.replace_rate)
+        return torch.stack([self.item_embedding(once), noisy], 1).flatten(0, 1)
 
     def _information(self, states: Tensor, targets: Tensor) -> Tensor:
         return info_nce(states, self.item_embedding(targets), targets, self.info_temperature)

@@ -6,7 +6,7 @@ RecBole's SASRec, normed after each sublayer; the released code has GPT-2's, nor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -44,22 +44,23 @@ class RPG(CausalBackbone):
         )
 
     def encode(self, item_seq: Tensor, rows: Tensor | None) -> Encoded:
-        return Encoded(self._read(self.item_embedding(item_seq), item_seq, rows), None, [])
+        return Encoded(self._read(self.item_embedding, item_seq, rows), None, [])
 
-    def _read(self, x: Tensor, item_seq: Tensor, rows: Tensor | None) -> Tensor:
-        """Vectors (B, n, D) of the items of histories (B, n) → states (B, R, D) at `rows` (B, R), or at all positions.
+    def _read(self, embed: Callable[[Tensor], Tensor], item_seq: Tensor, rows: Tensor | None) -> Tensor:
+        """Histories (B, n) of items that `embed` makes vectors of → states (B, R, D) at `rows` (B, R), or everywhere.
 
         Where the last position alone is read, histories of like length are encoded together: in a batch of prefixes
         most are short, and would be padded to the longest.
         """
         if rows is None:
-            return self.encoder(self.place(x), causal_mask(item_seq)).hidden
-        order = rows[:, 0].argsort()
-        states = []
-        for part in _halves(order):
-            width = int(rows[part].max()) + 1
-            mask = causal_mask(item_seq[part, :width])
-            states.append(self.encoder(self.place(x[part, :width]), mask, rows[part]).hidden)
+            return self.encoder(self.place(embed(item_seq)), causal_mask(item_seq)).hidden
+        order = rows[:, 0].argsort(stable=True)  # which keeps the two of a pair side by side
+        item_seq, rows = item_seq[order], rows[order]
+        sizes, states = _halves(len(order)), []
+        # Cut by `split`, whose gradient is put together in one piece.
+        for x, items, last in zip(embed(item_seq).split(sizes), item_seq.split(sizes), rows.split(sizes)):
+            width = int(last.max()) + 1
+            states.append(self.encoder(self.place(x[:, :width]), causal_mask(items[:, :width]), last).hidden)
         return torch.cat(states)[order.argsort()]
 
     def _loss(self, hidden: Tensor, interaction) -> Tensor:
@@ -83,10 +84,10 @@ class RPG(CausalBackbone):
         return self.item_embedding.score(state.T, first, last)
 
 
-def _halves(order: Tensor) -> Iterator[Tensor]:
-    """The first half, half of what remains, and so on: lengths are skewed, and few histories are long."""
-    while len(order) > 2 * _FEWEST:
-        half = len(order) // 2
-        yield order[:half]
-        order = order[half:]
-    yield order
+def _halves(n: int) -> list[int]:
+    """Half of n, half of what remains, and so on: lengths are skewed, and few histories are long."""
+    sizes = []
+    while n > 2 * _FEWEST:
+        sizes.append(n // 2)
+        n -= n // 2
+    return [*sizes, n]

@@ -10,9 +10,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import logsigmoid
 
-from recbole_attn.cross_entropy import chunked_cross_entropy
+from recbole_attn.cross_entropy import chunked_cross_entropy, item_cross_entropy
 from recbole_attn.encoder import Encoded
 from recbole_attn.masks import causal_mask
 from recbole_attn.model.backbone import Backbone
@@ -96,7 +96,7 @@ class SASRecBackbone(CausalBackbone):
     def _cross_entropy(self, state: Tensor, target: Tensor) -> Tensor:
         items = self.item_embedding.weight
         if self.ce_chunk is None:
-            return cross_entropy(state @ items.T, target)
+            return item_cross_entropy(state, items, target)
         return chunked_cross_entropy(state, items, target, self.ce_chunk)
 
     def _sampled(self, state: Tensor, target: Tensor, draw: Draw) -> Tensor:
