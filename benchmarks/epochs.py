@@ -4,7 +4,8 @@
     python benchmarks/epochs.py --datasets ml-100k --repeats 1 --steps 3 --rows SASRec@released AttnSASRec
 
 Rows: see `one_epoch.py`. Every measurement has a process of its own, the rows take turns, numbers are medians over the
-repeats. A training epoch is `--steps` steps after `--warm_up` ones, extrapolated where the epoch has more. Forward is
+repeats. A training epoch is `--steps` steps after `--warm_up` ones, extrapolated where the epoch has more; with length
+buckets, whose batches differ in cost, `--bucket_steps`: the whole epoch on ml-100k and amazon-beauty. Forward is
 the loss, which for ACTSR holds both of its backward passes; backward is all else but the data: gradients, optimiser,
 watching. Data and forward are RecBole's and ours alike. Memory is the peak of a phase above what the process held
 after its imports. Writes `benchmarks/results/epochs.md` and `.csv`; where there is a GPU, rows of it as well.
@@ -63,7 +64,7 @@ def in_own_process(spec: dict) -> dict[str, float]:
 
 def take_turns(args: argparse.Namespace, dataset: str, rows: list[str], device: str) -> dict[str, dict[str, float]]:
     """Medians of each row."""
-    shared = {name: getattr(args, name) for name in ("threads", "steps", "warm_up", "settings")}
+    shared = {name: getattr(args, name) for name in ("threads", "steps", "bucket_steps", "warm_up", "settings")}
     shared.update(dataset=dataset, device=device, data_path=str(Path(args.data_path).resolve()))
     runs: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
     for _ in range(args.repeats):
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--data_path", default="dataset", help="folder that holds the data sets' folders")
     parser.add_argument("--rows", nargs="+", help="by default SASRec in RecBole and here, and our models")
     parser.add_argument("--steps", type=int, default=40, help="measured training steps")
+    parser.add_argument("--bucket_steps", type=int, default=100, help="measured steps of rows with length buckets")
     parser.add_argument("--warm_up", type=int, default=2, help="training steps before them")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -99,7 +99,7 @@ def measure(spec: dict[str, Any]) -> dict[str, float]:
         torch.autograd.set_detect_anomaly(True)
     epoch(Steps(train, spec["warm_up"], Stopwatch(config["device"])))
     data, forward = Stopwatch(config["device"]), Stopwatch(config["device"])
-    steps = Steps(train, spec["steps"], data)
+    steps = Steps(train, spec["bucket_steps" if "length_buckets" in row.settings else "steps"], data)
     trainer.model.calculate_loss = forward.around(trainer.model.calculate_loss)
     with Phase(found, "train", base, config["device"]):
         epoch(steps)
