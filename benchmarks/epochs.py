@@ -5,10 +5,11 @@
 
 Rows: see `one_epoch.py`. Every measurement has a process of its own, the rows take turns, numbers are medians over the
 repeats. A training epoch is `--steps` steps after `--warm_up` ones, extrapolated where the epoch has more; with length
-buckets, whose batches differ in cost, `--bucket_steps`: the whole epoch on ml-100k and amazon-beauty. Forward is
-the loss, which for ACTSR holds both of its backward passes; backward is all else but the data: gradients, optimiser,
-watching. Data and forward are RecBole's and ours alike. Memory is the peak of a phase above what the process held
-after its imports. Writes `benchmarks/results/epochs.md` and `.csv`; where there is a GPU, rows of it as well.
+buckets, whose batches differ in cost, `--bucket_steps`: the whole epoch on ml-100k and amazon-beauty. Forward is the
+loss, which holds gradients where it makes them along the way: the softmax's on a CPU, both backward passes of ACTSR.
+Backward is all else but the data: gradients, optimiser, watching. Data and forward are RecBole's and ours alike. Memory
+is the peak of a phase above what the process held after its imports. Writes `benchmarks/results/epochs.md` and `.csv`;
+where there is a GPU, rows of it as well.
 """
 
 from __future__ import annotations
