@@ -13,12 +13,14 @@ refinement, stands beside it, and so does the share of rows outside [.05, .95]. 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
+from kept import earlier, save
+
 RESULTS = Path(__file__).parent / "results"
+_FREE = {"models", "refinements", "scales", "name"}
 FEWEST_KEYS = 5
 BOUNDS = (0.05, 0.95)
 ON_SASREC = ("simple", "value", "value_map", "additive", "bahdanau")
@@ -100,7 +102,7 @@ def of_rows(weights, mask):
 def measure(args) -> dict[str, dict]:
     """All rows; those in the result file are not measured again."""
     file = RESULTS / f"{args.name}.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = earlier(file, args, _FREE)
     for scale in args.scales:
         for name, refinements in BACKBONES.items():
             for refinement in refinements:
@@ -113,8 +115,7 @@ def measure(args) -> dict[str, dict]:
                 scales = [layer.attention.refinement.log_scale.exp().mean().item() for layer in model.encoder.layers]
                 found[key] = {"layers": layers, "losses": losses, "scales": scales, "seconds": time.time() - start}
                 print(key, found[key], flush=True)
-                RESULTS.mkdir(exist_ok=True)
-                file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                save(file, found, args, _FREE)
     return found
 
 

@@ -19,13 +19,15 @@ simulation). It is no bound: a model may also leave out items that it sees other
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from pathlib import Path
 
+from kept import earlier, save
+
 RESULTS = Path(__file__).parent / "results"
+_FREE = {"rows", "seeds", "name"}
 ROWS = {
     "softmax, 1 layer": ("AttnSASRec", {"n_layers": 1}),
     "softmax, 2 layers": ("AttnSASRec", {"n_layers": 2}),
@@ -131,7 +133,7 @@ def ceiling(known: int, hops: int, length: int) -> float:
 def run_all(args) -> dict[str, dict[str, float]]:
     """Every run that the result file lacks, written as it comes."""
     file = RESULTS / f"{args.name}.json"
-    found = earlier(file, args)
+    found = earlier(file, args, _FREE)
     for seed in range(args.seeds):
         for hops in HOPS:
             for row in args.rows:
@@ -139,32 +141,8 @@ def run_all(args) -> dict[str, dict[str, float]]:
                 if key not in found:
                     found[key] = train(row, hops, seed, args)
                     print(key, found[key], flush=True)
-                    save(file, found, args)
+                    save(file, found, args, _FREE)
     return found
-
-
-def earlier(file: Path, args) -> dict[str, dict[str, float]]:
-    """The runs that the result file has.
-
-    Raises:
-        SystemExit: they were made with other settings.
-    """
-    if not file.is_file():
-        return {}
-    record = json.loads(file.read_text(encoding="utf-8"))
-    for name, value in settings_of(args).items():
-        if name != "seeds" and record["settings"][name] != value:
-            raise SystemExit(f"{file} holds runs with {name}={record['settings'][name]}; choose another --name")
-    return record["runs"]
-
-
-def settings_of(args) -> dict:
-    return {name: value for name, value in vars(args).items() if name != "rows"}
-
-
-def save(file: Path, found: dict, args) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"settings": settings_of(args), "runs": found}, indent=1) + "\n", encoding="utf-8")
 
 
 def of(found: dict, row: str, hops: int) -> list[float]:

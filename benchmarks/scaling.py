@@ -65,7 +65,7 @@ def of_users(args: argparse.Namespace) -> list[Point]:
         with tempfile.TemporaryDirectory() as folder:
             write_log(Path(folder) / "synthetic", users)
             settings = {"hidden_size": 64, "n_layers": 2, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 50}
-            ours = argparse.Namespace(**vars(args), warm_up=1, data_path=folder)
+            ours = argparse.Namespace(**vars(args), bucket_steps=args.steps, warm_up=1, data_path=folder)
             ours.settings = {**settings, "train_batch_size": 2048, "train_neg_sample_args": None}
             found = epochs.take_turns(ours, "synthetic", args.models, "cpu")
         for model, run in found.items():

@@ -20,6 +20,8 @@ from recbole_attn.recommender import Recommender, read_histories
 from recbole_attn.run import Result, run
 
 INCOMPLETE, MISTAKE = 1, 2
+# Options that a single run takes; `k` is a setting of some of RecBole's models as well.
+_OF_ONE_RUN = {"model", "dataset", "config_files", "resume", "show_config", "help", "k"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +49,9 @@ def _answer(options: dict[str, Any]) -> str:
         return _analyze(options)
     if options.get("predict") or options.get("checkpoint"):
         return _predict(options)
+    surplus = sorted(set(options) & set(run_options()) - _OF_ONE_RUN)
+    if surplus:
+        raise UserError(f"{surplus[0]}: has no effect on a single run; leave it out (--help says what it is for)")
     settings = _settings(options)
     if options.get("show_config"):
         return describe(settings)
@@ -134,4 +139,4 @@ def _table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
             rows.setdefault(f"{part:<12}{metric}", {})[cut] = value
     cuts = list(dict.fromkeys(cut for row in rows.values() for cut in row))
     head = f"{'':<24}" + "".join(f"{'@' + cut if cut else '':>9}" for cut in cuts)
-    return [head, *(f"{name:<24}" + "".join(f"{row.get(cut, ''):>9}" for cut in cuts) for name, row in rows.items())]
+    return [head, *(f"{name:<24}" + "".join(f"{row.get(cut, ''):>9.6}" for cut in cuts) for name, row in rows.items())]

@@ -133,7 +133,7 @@ def read_histories(path) -> dict[str, list[str]]:
     """Lines `user <tab> items separated by blanks` → user → items.
 
     Raises:
-        UserError: the file cannot be read, a line has no tab, or a user comes twice.
+        UserError: the file cannot be read or is empty, a line has no tab, or a user comes twice.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -146,6 +146,8 @@ def read_histories(path) -> dict[str, list[str]]:
             what = f"user {user} comes twice" if tab else "no tab between user and items"
             raise UserError(f"{path}, line {number}: {what}; each line is user<tab>items separated by blanks")
         histories[user] = items.split()
+    if not histories:
+        raise UserError(f"predict={path}: holds no history; each line is user<tab>items separated by blanks")
     return histories
 
 

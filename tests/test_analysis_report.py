@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 
@@ -11,11 +12,13 @@ from atomic_files import write
 from runs import SMALL, mistake, write_chains
 from test_compare_report import BROWSER, chromium
 
+from recbole_attn.analysis.ablation import ablation
 from recbole_attn.analysis.command import analyze
 from recbole_attn.analysis.estimates import Estimate
 from recbole_attn.analysis.page.heatmaps import panels, scales, weight_scale
 from recbole_attn.analysis.page.sentences import verdict
 from recbole_attn.analysis.titles import title_column
+from recbole_attn.analysis.trained import read_rows
 from recbole_attn.cli import main
 from recbole_attn.compare.store import write_json
 from recbole_attn.config.settings import load_settings
@@ -70,13 +73,15 @@ def report(trained, tmp_path_factory):
     return results / "inside-chains", analyze(options)
 
 
-def write_ablation(folder, row, score):
+def write_ablation(folder, row, score, metric="ndcg@10", **settings):
     folder.mkdir(parents=True)
-    write_json(folder / "result.json", {"row": row, "config": {"dataset": "chains"}})
+    seed = int(folder.name.rpartition("-")[2])
+    result = {"row": row, "seed": seed, "settings": {"seed": seed, **settings}, "config": {"dataset": "chains"}}
+    write_json(folder / "result.json", result)
     users = np.array([f"u{user}" for user in range(30)])
     values = score + np.random.default_rng(0).normal(0, 0.01, 30)
     columns = dict.fromkeys(("rank", "tied", "history", "popularity"), np.ones(30, int))
-    np.savez(folder / "ranks.npz", user=users, target=users, **columns, **{"metric ndcg@10": values})
+    np.savez(folder / "ranks.npz", user=users, target=users, **columns, **{f"metric {metric}": values})
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +122,26 @@ def test_the_page_takes_the_ablation_in(page):
     assert "Where to calibrate, and with what" in page
     (row,) = re.findall(r"<td>first</td>.*?</tr>", page.split('<section id="where-to-calibrate')[1])
     assert "0.5488 ±" in row and "better (difference +0.30" in row
+
+
+def test_an_ablation_counts_each_seed_once_with_the_latest_settings_and_the_metric_that_is_asked_for(tmp_path):
+    for number, (name, score, settings) in enumerate(
+        [("none-1", 0.2, {}), ("none-2", 0.3, {}), ("old-1", 0.9, {"n_layers": 1}), ("new-1", 0.6, {"n_layers": 2})]
+    ):
+        row = name[:4] if name.startswith("none") else "all"
+        write_ablation(tmp_path / name, row, score, **settings)
+        os.utime(tmp_path / name / "result.json", (number, number))
+    write_ablation(tmp_path / "last-1", "last", 0.5, metric="ndcg@5")
+    found = ablation(tmp_path, "chains", "ndcg@10")
+    assert [(row.name, len(row.scores)) for row in found] == [("none", 2), ("all", 1)]
+    assert found[1].scores == pytest.approx(0.6, abs=0.01)
+
+
+def test_models_that_differ_in_a_dictionary_have_names_of_their_own(trained, tmp_path):
+    folder, checkpoints = trained
+    clipped = [train(folder, "AttnSASRec", clip_grad_norm={"max_norm": norm}) for norm in (5, 1)]
+    names = [row.name for row in read_rows([checkpoints["control"], *clipped])]
+    assert len(set(names)) == 3
 
 
 def test_the_page_loads_nothing_from_elsewhere(page):

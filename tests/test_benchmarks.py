@@ -1,5 +1,6 @@
 """What the benchmarks compute from what they measure."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import goals
+import kept
 import one_epoch
 import scaling
 
@@ -40,3 +42,22 @@ def test_only_so_many_batches_are_taken_and_the_rest_is_the_loaders():
     assert (list(steps), steps.taken, steps.shuffle, len(steps)) == ([0, 1, 2, 3], 4, True, 4)
     steps = one_epoch.Steps(Loader(range(3)), 4, Watch())
     assert (list(steps), steps.taken, len(steps)) == ([0, 1, 2], 3, 3)
+
+
+def test_scaling_over_users_measures_each_model_on_a_log_of_each_size(monkeypatch):
+    phases = ("prepare_s", "epoch_s", "eval_s")
+    monkeypatch.setattr(
+        scaling.epochs, "in_own_process", lambda spec: {**dict.fromkeys(phases, 1.0), "of": spec["steps"]}
+    )
+    args = argparse.Namespace(users=[50, 100], models=["AttnSASRec"], steps=2, repeats=1, threads=1)
+    points = scaling.of_users(args)
+    assert [(point.size, point.value) for point in points] == [(50, 1.0)] * 3 + [(100, 1.0)] * 3
+
+
+def test_kept_runs_are_read_again_only_with_the_settings_they_were_made_with(tmp_path):
+    file, args = tmp_path / "study.json", argparse.Namespace(rows=["a"], steps=5)
+    assert kept.earlier(file, args, {"rows"}) == {}
+    kept.save(file, {"a": 1.5}, args, {"rows"})
+    assert kept.earlier(file, argparse.Namespace(rows=["b"], steps=5), {"rows"}) == {"a": 1.5}
+    with pytest.raises(SystemExit, match="steps=5; choose another --name"):
+        kept.earlier(file, argparse.Namespace(rows=["a"], steps=6), {"rows"})

@@ -135,6 +135,12 @@ REFUSED = {
     ),
     "lists as long as items and padding": ({"topk": "[10,21]"}, "topk = .*21.*: there are only 20 items to rank"),
     "no buckets at all": ({"length_buckets": 0}, "length_buckets"),
+    "an option of comparisons": ({"jobs": 2}, "jobs: has no effect on a single run"),
+    "an option of the analysis": ({"users": "u1"}, "users: has no effect on a single run"),
+    "recommendations of several models": (
+        {"model": "Pop,AWRSR", "predict": "histories.tsv"},
+        "checkpoint: missing; to recommend, give both --predict=FILE and --checkpoint=PATH",
+    ),
     "no such checkpoint": ({"resume": "nowhere.pth"}, "nowhere.pth"),
 }
 

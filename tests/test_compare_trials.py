@@ -237,6 +237,10 @@ WRONG = [
     ({"Pop.epochs": 9}, "holds results of another protocol: epochs = 2 there, 9 here"),
     ({"Pop.epochs": 9, "name": "new"}, "row SASRec: epochs = 2, but 9 in the other rows; all rows need the same"),
     ({"engine": "ray"}, "engine = 'ray' (command line) is not allowed: it must be dask"),
+    (
+        {"metrics": "[GAUC,NDCG]", "valid_metric": "GAUC", "name": "new"},
+        "valid_metric = GAUC: a comparison pairs users",
+    ),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
 ]

@@ -108,6 +108,7 @@ def test_k_below_one_is_refused(trained):
     [
         ("anna i1 i2\n", "line 1: no tab"),
         ("anna\ti1\nanna\ti2\n", "line 2: user anna comes twice"),
+        ("", "holds no history; each line is user<tab>items"),
     ],
 )
 def test_a_malformed_file_of_histories_is_named_with_its_line(text, message, tmp_path):

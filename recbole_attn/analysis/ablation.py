@@ -28,11 +28,7 @@ class Ablated(NamedTuple):
 
 def ablation(folder: Path, dataset: str, metric: str) -> list[Ablated]:
     """The rows that were trained on `dataset`, as far as they are there; nothing without the row `none`."""
-    found: dict[str, list[Ranks]] = {}
-    for file in sorted(folder.glob(f"*/{RESULT}")):
-        result = read_json(file) or {}
-        if result.get("config", {}).get("dataset") == dataset:
-            found.setdefault(result["row"], []).append(Ranks.from_file(file.with_name(RANKS)))
+    found = {row: ranks for row, ranks in _latest(folder, dataset).items() if metric in ranks[0].metrics}
     if CONTROL not in found:
         return []
     users = {name: by_user([(rank.user, rank.metrics[metric]) for rank in seeds]) for name, seeds in found.items()}
@@ -44,3 +40,24 @@ def ablation(folder: Path, dataset: str, metric: str) -> list[Ablated]:
         )
         for name, seeds in found.items()
     ]
+
+
+def _latest(folder: Path, dataset: str) -> dict[str, list[Ranks]]:
+    """By row, what each of its seeds found with the settings that it was trained with last."""
+    found: dict[str, dict[int, dict]] = {}
+    files = sorted(folder.glob(f"*/{RESULT}"), key=lambda file: file.stat().st_mtime)
+    for file in files:
+        result = {**(read_json(file) or {}), "file": file}
+        if result.get("config", {}).get("dataset") == dataset:
+            seeds = found.setdefault(result["row"], {})
+            if any(_settings(other) != _settings(result) for other in seeds.values()):
+                seeds.clear()
+            seeds[result["seed"]] = result
+    return {
+        row: [Ranks.from_file(seeds[seed]["file"].with_name(RANKS)) for seed in sorted(seeds)]
+        for row, seeds in found.items()
+    }
+
+
+def _settings(result: dict) -> dict:
+    return {**result["settings"], "seed": None}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ def analyze(options: Mapping[str, Any]) -> str:
     if not available():
         raise UserError("analyze: its figures need matplotlib; pip install matplotlib")
     keep_freed_memory()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     rows, control = _rows(options)
     users = [user.strip() for user in str(options.get("users") or "").split(",") if user.strip()]
     results = Path(_option(options, "results"))

@@ -93,7 +93,7 @@ def find(rows: Sequence[Row], control: str | None, users: Sequence[str], max_use
     if len(sample) > max_users:
         sample = np.sort(np.random.default_rng(_SAMPLE_SEED).choice(sample, max_users, replace=False))
     ids = list(map(str, dataset.field2id_token[dataset.iid_field]))
-    titles, k = read_titles(config, ids), int(config["valid_metric"].partition("@")[2])
+    titles, k = read_titles(config, ids), int(config["valid_metric"].partition("@")[2] or 10)
     found = []
     for row in rows:
         getLogger().info(f"looking into {row.name}")

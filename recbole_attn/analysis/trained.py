@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -104,7 +104,7 @@ def expand(text: str, option: str) -> list[str]:
 
 def _settings(trained: Trained) -> dict[str, Any]:
     values = trained.config.final_config_dict
-    plain = (str, int, float, bool, list, type(None))
+    plain = (str, int, float, bool, list, dict, type(None))
     return {key: value for key, value in values.items() if key not in _APART and isinstance(value, plain)}
 
 
@@ -115,11 +115,11 @@ def _names(rows: Sequence[Sequence[Trained]]) -> list[str]:
         model = group[0].config["model"]
         alike = [_settings(other[0]) for other in rows if other[0].config["model"] == model]
         own = _settings(group[0])
-        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
-        names.append(" ".join([model, *(_said(key, own) for key in differing)]))
+        keys = list(dict.fromkeys(key for other in alike for key in other))
+        differing = [key for key in keys if any(other.get(key) != own.get(key) for other in alike)]
+        names.append(" ".join([model, *(_said(key, own.get(key)) for key in differing)]))
     return names
 
 
-def _said(key: str, settings: Mapping[str, Any]) -> str:
-    value = settings[key]
+def _said(key: str, value: Any) -> str:
     return value if isinstance(value, str) else f"{key}={value}"

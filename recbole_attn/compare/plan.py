@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 def is_comparison(options: Mapping[str, Any]) -> bool:
     """Do these options ask for a comparison rather than for one run?"""
-    if options.get("checkpoint") or options.get("resume"):
+    if any(options.get(other) for other in ("checkpoint", "resume", "predict")):
         return False
     given = [options, *(file.values for file in _files(options))]
     several = any("," in str(values.get(name, "")) for values in given for name in ("model", "dataset"))

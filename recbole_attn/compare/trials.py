@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from recbole_attn.compare.fingerprint import fingerprint
@@ -96,6 +98,11 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
     config = load_settings(row.model, dataset, layers=layers).config
     if config["eval_type"] != EvaluatorType.RANKING:
         raise UserError(f"metrics = {config['metrics']}: a comparison needs ranking metrics, such as NDCG")
+    if not has_rows(config["valid_metric"]):
+        raise UserError(
+            f"valid_metric = {config['valid_metric']}: a comparison pairs users, each with a value of this metric; "
+            "use one of their lists, such as NDCG@10"
+        )
     stack = Stack()
     for layer in layers:
         stack.lay(layer)
@@ -117,6 +124,12 @@ def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int,
         config=final,
         key=fingerprint(row.model, final, data_path),
     )
+
+
+def has_rows(metric: str) -> bool:
+    """Is this RecBole metric, such as NDCG@10, one of a user's list, so that each user has a value of it?"""
+    kind = metrics_dict.get(metric.partition("@")[0].lower())
+    return kind is not None and issubclass(kind, TopkMetric) and kind.metric_need == ["rec.topk"]
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
