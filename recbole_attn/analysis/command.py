@@ -36,13 +36,21 @@ def analyze(options: Mapping[str, Any]) -> str:
         raise UserError("analyze: its figures need matplotlib; pip install matplotlib")
     keep_freed_memory()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _show_progress()
     rows, control = _rows(options)
     users = [user.strip() for user in str(options.get("users") or "").split(",") if user.strip()]
     results = Path(_option(options, "results"))
     found = find(rows, control, users, _option(options, "max_users"), results / NAME)
     file = write_page(found, results / _folder(options, found))
     return "\n".join(["", *overall(found), "", f"report  {file}", f"arrays  {file.parent}"])
+
+
+def _show_progress() -> None:
+    """Say on stderr which model is looked into; what RecBole logs of the data does not matter here."""
+    logger = logging.getLogger("recbole_attn.analysis")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [logging.StreamHandler()]
 
 
 def _option(options: Mapping[str, Any], name: str) -> Any:

@@ -96,7 +96,7 @@ def find(rows: Sequence[Row], control: str | None, users: Sequence[str], max_use
     titles, k = read_titles(config, ids), int(config["valid_metric"].partition("@")[2] or 10)
     found = []
     for row in rows:
-        getLogger().info(f"looking into {row.name}")
+        getLogger("recbole_attn.analysis").info(f"looking into {row.name}")
         found.append(_inside(row, cases, sample, chosen, titles, ids, k))
     targets = [titles[item] for item in cases.target[chosen].tolist()]
     ablated = ablation(results, config["dataset"], f"ndcg@{k}")
