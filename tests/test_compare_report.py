@@ -108,7 +108,7 @@ def test_every_id_of_the_page_is_its_own(folder):
 
 def test_figures_take_their_colours_from_the_page(folder):
     page = (folder / "report.html").read_text()
-    assert page.count("<svg ") == 4
+    assert page.count("<svg ") == 5
     drawn = "".join(re.findall(r"<svg .*?</svg>", page, re.DOTALL))
     assert "var(--series-0)" in drawn and "var(--ink)" in drawn
     assert not re.search(r"#(?:0072b2|1f2328|ffffff)", drawn)
