@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from recbole_attn.compare.store import Store
 from recbole_attn.compare.trial import last_words, reason
 from recbole_attn.compare.trials import trials_of
 from recbole_attn.config.command_line import run_options
+from recbole_attn.progress import WatchedTrainer
 
 
 @pytest.fixture
@@ -134,7 +136,23 @@ def test_a_killed_trial_fails_its_row_and_the_same_command_completes_it(folder, 
     assert "failed" not in text
 
 
-def test_trials_killed_at_random_points_end_with_the_numbers_of_undisturbed_ones(folder, started):
+def killed_at(event, monkeypatch):
+    """Have a fork of this process killed before the `event`-th batch or file that it finishes, however fast it is."""
+    test, events = os.getpid(), itertools.count(1)
+
+    def counted(step):
+        def take(*arguments, **options):
+            if os.getpid() != test and next(events) == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(*arguments, **options)
+
+        return take
+
+    for place, name in ((WatchedTrainer, "_check_nan"), (os, "fsync"), (os, "replace")):
+        monkeypatch.setattr(place, name, counted(getattr(place, name)))
+
+
+def test_trials_killed_at_random_points_end_with_the_numbers_of_undisturbed_ones(folder, started, monkeypatch):
     draw = random.Random(0)
     run(folder, model="AWRSR", seeds=1, epochs=8, name="undisturbed")
     (calm,) = results(folder, "undisturbed").values()
@@ -144,14 +162,11 @@ def test_trials_killed_at_random_points_end_with_the_numbers_of_undisturbed_ones
     (trial,) = trials_of(plan, plan.rows[0])
     kills = 0
     while not store.result(trial) and kills < 12:
-        process = schedule.start(store.prepare(trial))
-        time.sleep(draw.uniform(0.05, 0.6))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
+        with monkeypatch.context() as patch:
+            killed_at(draw.randint(1, 30), patch)
+            kills += schedule.start(store.prepare(trial)).wait() == -signal.SIGKILL
     compare(options(folder, model="AWRSR", seeds=1, epochs=8, name="killed"))
-    assert kills
+    assert kills > 1
     (killed,) = results(folder, "killed").values()
     for name in ("test", "valid", "best_epoch", "epochs", "stop_reason"):
         assert killed[name] == calm[name]
