@@ -26,7 +26,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from goals import BUCKETS, QUIET, RELEASED, verdicts
+from goals import BUCKETS, PREFIX, QUIET, RELEASED, verdicts
 from one_epoch import measure
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,18 +35,12 @@ GPU = ("precision=bf16", "compile=True", "precision=bf16,compile=True")
 
 
 def default_rows() -> list[str]:
-    """RecBole, and our models as they exist."""
+    """RecBole, and our models on prefixes and on whole sequences."""
     from recbole_attn.model import MODELS
 
-    models = [name for name in OURS if name in MODELS]
-    rows = [
-        RELEASED,
-        QUIET,
-        f"SASRec:fast_dropout=True,trim=True,{BUCKETS}",
-        "AttnSASRec",
-        "AttnSASRec:training=sequence",
-    ]
-    return rows + [f"{name}:{BUCKETS}" for name in models]
+    rows = [RELEASED, QUIET, f"SASRec:fast_dropout=True,trim=True,{BUCKETS}", "AttnSASRec"]
+    rows += [f"{name}:{PREFIX},{BUCKETS}" for name in OURS if name in MODELS]
+    return rows + [f"{name}:training=sequence" for name in OURS if name in MODELS]
 
 
 def gpu_rows(rows: list[str]) -> list[str]:

@@ -180,15 +180,18 @@ def test_collisions_and_usage_are_counted():
 
 
 def test_words_tokens_and_numbers_are_features():
-    assert features(Column("title", "text", ["Red_Paint, 2 l", None])) == [["red", "paint", "2", "l"], []]
-    assert features(Column("brand", "token", [" COKA Lab", None, ""])) == [["brand=coka lab", "coka", "lab"], [], []]
-    prices = features(Column("price", "number", np.array([1.0, np.nan, 100.0])))
+    all_three = np.ones(3, dtype=bool)
+    titles = features(Column("title", "text", ["Red_Paint, 2 l", None, "x"]), all_three)
+    assert titles == [["red", "paint", "2", "l"], [], ["x"]]
+    brands = features(Column("brand", "token", [" COKA Lab", None, ""]), all_three)
+    assert brands == [["brand=coka lab", "coka", "lab"], [], []]
+    prices = features(Column("price", "number", np.array([1.0, np.nan, 100.0])), all_three)
     assert prices[1] == [] and prices[0] != prices[2] and prices[0][0].startswith("price#")
 
 
 def test_items_of_like_text_have_like_vectors():
     columns = [Column("title", "text", [f"{KINDS[n % 4]} {n}" for n in range(40)])]
-    values = text_vectors(columns, 3, 0).values
+    values = text_vectors(columns, np.ones(40, dtype=bool), 3, 0).values
     values = values / np.linalg.norm(values, axis=1, keepdims=True)
     likeness = values @ values.T
     assert likeness[0, 4] > 0.99 > likeness[0, 1] > likeness[0, 2]
@@ -243,6 +246,19 @@ def test_nothing_of_validation_and_test_enters(tmp_path, item_vectors):
         write_shop(folder, [*front, *rows])
     assert shifted(histories(swapped)) != histories()
     assert by_item(made(first, item_vectors=item_vectors)) == by_item(made(second, item_vectors=item_vectors))
+
+
+@pytest.mark.parametrize("item_vectors", ["text", "interactions"])
+def test_items_that_occur_only_in_validation_and_test_change_no_code_of_the_others(tmp_path, item_vectors):
+    front = [("u_all", f"i{n}", n) for n in range(ITEMS)]  # every other item occurs in training, in one order
+    later = [(user, f"i{ITEMS + int(user[1:]) % 15}" if step == 8 else item, step) for user, item, step in histories()]
+    codes = []
+    for name, rows in (("first", histories()), ("second", later)):
+        (tmp_path / name).mkdir()
+        write_shop(tmp_path / name, [*front, *rows], items=ITEMS + 15)
+        codes.append(by_item(made(tmp_path / name, item_vectors=item_vectors)))
+    assert len(codes[1]) > len(codes[0])
+    assert codes[0] == {item: codes[1][item] for item in codes[0]}
 
 
 def test_training_interactions_do_enter(tmp_path):
@@ -435,7 +451,7 @@ def test_text_without_a_usable_column_is_refused(shop, encoder):
     write(shop, [("item_id:token", "note:token_seq"), *((f"i{n}", f"only{n}") for n in range(ITEMS))], "shop", "item")
     refuse(shop, "item_vectors=text: no usable item column .* use item_vectors=interactions", item_vectors="text")
     (shop / "shop" / "shop.item").unlink()
-    refuse(shop, "item_vectors=sentence: no usable item column", item_vectors="sentence")
+    refuse(shop, r"item_vectors=sentence: there is no .*shop\.item", item_vectors="sentence")
 
 
 @pytest.mark.parametrize(
@@ -446,6 +462,8 @@ def test_text_without_a_usable_column_is_refused(shop, encoder):
         (lambda ids, values: (ids, values[:, 0]), "vectors have shape"),
         (lambda ids, values: (ids, np.where(np.arange(len(ids))[:, None] == 5, np.nan, values)), "i5 holds NaN"),
         (lambda ids, values: ([*ids[:-1], ids[0]], values), "i0 comes twice"),
+        (lambda ids, values: (ids, values + 1j), "complex128, not real numbers"),
+        (lambda ids, values: (ids, np.zeros_like(values)), "all items in training have the same vector"),
         (lambda ids, values: (ids, values[:, :3]), "n_codes=4: the vectors .* have 3 dimensions"),
     ],
 )
@@ -467,7 +485,7 @@ def test_vectors_without_ids_or_of_different_lengths_are_named(shop):
 def test_a_catalogue_too_small_for_a_quantiser_is_refused(tmp_path):
     rows = [(f"u{user}", f"i{step}", step) for user in range(3) for step in (0, 0, 1, 2)]
     write_shop(tmp_path, rows)
-    refuse(tmp_path, "1 items in training have a vector, and a quantiser needs at least 2")
+    refuse(tmp_path, "0 items in training have a vector, and a quantiser needs at least 2")
 
 
 @pytest.mark.parametrize(
@@ -478,6 +496,10 @@ def test_a_catalogue_too_small_for_a_quantiser_is_refused(tmp_path):
         ("i1\t1\t-2\n", "line 1: each line is"),
         ("i1\n", "line 1: each line is"),
         ("i1\t1\ni1\t2\n", "item i1 comes twice"),
+        ("i1\t99999999999999999999\n", "line 1: the code 9+ is above the most, 65535"),
+        ('# {"made": 3}\ni1\t1\n', "line 1: n_values must be .* delete this line"),
+        ('# {"report": 3}\ni1\t1\n', "line 1: n_values must be .* delete this line"),
+        ('# {"n_values": "x"}\ni1\t1\n', "line 1: n_values must be a whole number in 1 … 65536"),
         ("", "holds no item"),
     ],
 )

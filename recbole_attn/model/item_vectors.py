@@ -28,7 +28,7 @@ def make_vectors(config, dataset, items: list[str]) -> tuple[str, ItemVectors, n
     trained[earlier] = trained[later] = True
     source, size, seed = config["item_vectors"], config["vector_size"], config["seed"]
     if source in (None, "text"):
-        vectors = text_vectors(_columns(config, items), size, seed)
+        vectors = text_vectors(_columns(config, items), trained, size, seed)
         if vectors is not None:
             return "text", vectors, trained
         _no_text(config, source)
@@ -54,7 +54,8 @@ def _columns(config, items: list[str]) -> list[Column]:
 
 def _no_text(config, source: str | None) -> None:
     """Say that there is no text; refuse where it was asked for."""
-    what = f"no usable item column in {Path(config['data_path']) / config['dataset']}.item"
+    file = Path(config["data_path"]) / f"{config['dataset']}.item"
+    what = f"no usable item column in {file}" if file.is_file() else f"there is no {file}"
     if source is not None or config["item_columns"]:
         raise UserError(f"item_vectors={source}: {what}; name other item_columns, or use item_vectors=interactions")
     getLogger().info(f"item_vectors = interactions: {what}")

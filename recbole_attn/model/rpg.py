@@ -49,11 +49,12 @@ class RPG(CausalBackbone):
     def _read(self, embed: Callable[[Tensor], Tensor], item_seq: Tensor, rows: Tensor | None) -> Tensor:
         """Histories (B, n) of items that `embed` makes vectors of → states (B, R, D) at `rows` (B, R), or everywhere.
 
-        Where the last position alone is read, histories of like length are encoded together: in a batch of prefixes
-        most are short, and would be padded to the longest.
+        Where training reads the last position alone, histories of like length are encoded together: in a batch of
+        prefixes most are short, and would be padded to the longest. Otherwise a batch stays whole, for whoever looks
+        into its maps.
         """
-        if rows is None:
-            return self.encoder(self.place(embed(item_seq)), causal_mask(item_seq)).hidden
+        if rows is None or not self.training:
+            return self.encoder(self.place(embed(item_seq)), causal_mask(item_seq), rows).hidden
         order = rows[:, 0].argsort(stable=True)  # which keeps the two of a pair side by side
         item_seq, rows = item_seq[order], rows[order]
         sizes, states = _halves(len(order)), []

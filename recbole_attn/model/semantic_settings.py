@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recbole_attn.errors import UserError
 from recbole_attn.semantic_ids.quantizers import QUANTIZERS, require_quantizer
-from recbole_attn.semantic_ids.sentence import require_encoder
+from recbole_attn.semantic_ids.sentence import cache_folder, require_encoder
 
 SOURCES = (None, "text", "interactions", "sentence")
 SETTINGS = (
@@ -38,7 +38,7 @@ def require_packages(config) -> None:
     source = config["item_vectors"]
     if config["quantizer"] == "random":
         return
-    if source == "sentence":
+    if source == "sentence" and not any(cache_folder().glob("*.npy")):  # kept vectors may be all that is needed
         require_encoder()
     if source not in SOURCES and not Path(source).is_file():
         raise UserError(f"item_vectors={source}: no such file; give one, or text, interactions or sentence")

@@ -31,5 +31,10 @@ def interaction_vectors(earlier: np.ndarray, later: np.ndarray, n_items: int, si
         earlier, later: (P,) pairs of items, counted from 0, that are close in a training sequence.
     """
     matrix = ppmi(earlier, later, n_items)
-    rows, singular_values = truncated_svd(matrix, size, seed)
-    return ItemVectors(rows / np.sqrt(np.maximum(singular_values, 1e-12)), np.diff(matrix.indptr) > 0)
+    known = np.diff(matrix.indptr) > 0
+    # Without the others' empty rows, so that how many items there are besides changes nothing.
+    seen = np.flatnonzero(known)
+    rows, singular_values = truncated_svd(matrix[seen][:, seen], size, seed)
+    values = np.zeros((n_items, rows.shape[1]))
+    values[seen] = rows / np.sqrt(np.maximum(singular_values, 1e-12))
+    return ItemVectors(values, known)

@@ -44,8 +44,8 @@ def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequenc
     ids = list(ids[:-1]) if ids and ids[-1] == "" else list(ids)
     if vectors.ndim != 2 or len(vectors) != len(ids) or not vectors.shape[1]:
         raise UserError(f"item_vectors={path}: vectors have shape {vectors.shape}, not ({len(ids)} ids, dimensions)")
-    if not np.issubdtype(vectors.dtype, np.number):
-        raise UserError(f"item_vectors={path}: vectors hold {vectors.dtype}, not numbers; save them as float32")
+    if not np.issubdtype(vectors.dtype, np.number) or np.iscomplexobj(vectors):
+        raise UserError(f"item_vectors={path}: vectors hold {vectors.dtype}, not real numbers; save them as float32")
     row = {item: number for number, item in enumerate(ids)}
     if len(row) < len(ids):
         twice = next(item for number, item in enumerate(ids) if row[item] != number)

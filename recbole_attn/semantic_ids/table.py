@@ -17,6 +17,8 @@ import numpy as np
 from recbole_attn.errors import UserError
 from recbole_attn.semantic_ids.ids import SemanticIds, with_padding
 
+_MOST = 1 << 16  # values of a code, as many as the setting code_bits allows
+
 
 class Table(NamedTuple):
     """Items in order, their codes (n, K), and what the first line says of them; {} where it says nothing."""
@@ -48,7 +50,8 @@ def read_table(path: Path) -> Table:
     """Read a table of codes.
 
     Raises:
-        UserError: it cannot be read, a line has other columns than the one before, or a code is no whole number >= 0.
+        UserError: it cannot be read, its first line says what cannot be, a line has other columns than the one before,
+            or a code is no whole number in [0, 65536).
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -61,7 +64,7 @@ def read_table(path: Path) -> Table:
     about: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
         if number == 1 and line.startswith("#"):
-            about = _about(line)
+            about = _about(path, line)
             continue
         item, *cells = line.split("\t")
         items.append(item)
@@ -74,19 +77,32 @@ def read_table(path: Path) -> Table:
     return Table(items, np.array(codes, dtype=np.int64), about)
 
 
-def _about(line: str) -> dict[str, Any]:
+def _about(path: Path, line: str) -> dict[str, Any]:
+    """What the first line says; {} where it is another program's comment."""
     try:
         about = json.loads(line[1:])
     except json.JSONDecodeError:
         return {}
-    return about if isinstance(about, dict) else {}
+    if not isinstance(about, dict):
+        return {}
+    n_values = about.get("n_values", _MOST)
+    parts = [about.get(name, {}) for name in ("made", "report")]
+    if not (isinstance(n_values, int) and 1 <= n_values <= _MOST and all(isinstance(part, dict) for part in parts)):
+        raise UserError(
+            f"semantic_ids={path}, line 1: n_values must be a whole number in 1 … {_MOST}, made and report must be "
+            "mappings; delete this line to use the codes below it"
+        )
+    return about
 
 
 def _codes(path: Path, number: int, cells: list[str], width: int | None) -> list[int]:
     if not cells or not all(cell.strip().isdecimal() for cell in cells) or width not in (None, len(cells)):
         wanted = f"{width} codes" if width else "codes"
         raise UserError(f"semantic_ids={path}, line {number}: each line is item_id<tab>{wanted}, whole numbers >= 0")
-    return [int(cell) for cell in cells]
+    codes = list(map(int, cells))
+    if max(codes) >= _MOST:
+        raise UserError(f"semantic_ids={path}, line {number}: the code {max(codes)} is above the most, {_MOST - 1}")
+    return codes
 
 
 def ids_of(path: Path, table: Table, item_ids: Sequence[str]) -> SemanticIds:
@@ -106,7 +122,7 @@ def ids_of(path: Path, table: Table, item_ids: Sequence[str]) -> SemanticIds:
         )
     codes = table.codes[[row[item] for item in item_ids[1:]]]
     largest = int(table.codes.max())
-    n_values = int(table.about.get("n_values", 1 << max(1, largest.bit_length())))
+    n_values = table.about.get("n_values", 1 << max(1, largest.bit_length()))
     if largest >= n_values:
         raise UserError(f"semantic_ids={path}: holds the code {largest}, and its first line says n_values={n_values}")
     return SemanticIds(with_padding(codes), n_values, dict(table.about.get("report", {})))

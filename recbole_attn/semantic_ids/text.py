@@ -29,35 +29,45 @@ class Column(NamedTuple):
     values: Sequence
 
 
-def features(column: Column) -> list[list[str]]:
-    """What TF-IDF counts, item by item: words, for tokens also `column=value`, for numbers `column#decile`."""
+def features(column: Column, fitted: np.ndarray) -> list[list[str]]:
+    """What TF-IDF counts, item by item: words, for tokens also `column=value`, for numbers `column#decile`.
+
+    Args:
+        fitted: (n,) bool, the items whose numbers make the deciles.
+    """
     if column.kind == "number":
-        return _deciles(column)
+        return _deciles(column, fitted)
     texts = [(value or "").strip().lower() for value in column.values]
     whole = [[f"{column.name}={text}"] if text and column.kind == "token" else [] for text in texts]
     return [first + _WORD.findall(text) for first, text in zip(whole, texts)]
 
 
-def _deciles(column: Column) -> list[list[str]]:
+def _deciles(column: Column, fitted: np.ndarray) -> list[list[str]]:
     values = np.asarray(column.values, dtype=np.float64)
     known = np.isfinite(values)
-    if not known.any():
+    if not (known & fitted).any():
         return [[] for _ in values]
-    edges = np.unique(np.quantile(values[known], np.arange(1, _BINS) / _BINS))
+    edges = np.unique(np.quantile(values[known & fitted], np.arange(1, _BINS) / _BINS))
     bins = np.searchsorted(edges, values, side="right")
     return [[f"{column.name}#{number}"] if there else [] for number, there in zip(bins, known)]
 
 
-def text_vectors(columns: Sequence[Column], size: int, seed: int) -> ItemVectors | None:
+def text_vectors(columns: Sequence[Column], fitted: np.ndarray, size: int, seed: int) -> ItemVectors | None:
     """TF-IDF of all columns together, reduced to at most `size` dimensions; None where no two items are alike in any
-    word and unlike in another. No interaction enters.
+    word and unlike in another.
+
+    Args:
+        fitted: (n,) bool, the items that weights and dimensions are made of: those of the training sequences, so that
+            which items occur later changes nothing.
     """
-    documents = [[word for part in parts for word in part] for parts in zip(*map(features, columns))]
-    having = Counter(word for document in documents for word in set(document))
-    if not any(1 < count < len(documents) for count in having.values()):
+    parts = zip(*(features(column, fitted) for column in columns))
+    documents = [[word for words in item for word in words] for item in parts]
+    learned = [document for document, is_fitted in zip(documents, fitted) if is_fitted]
+    having = Counter(word for document in learned for word in set(document))
+    if not any(1 < count < len(learned) for count in having.values()):
         return None
-    matrix = TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True, min_df=2).fit_transform(documents)
-    rows, _ = truncated_svd(matrix, size, seed)
+    matrix = TfidfVectorizer(analyzer=_as_it_is, sublinear_tf=True, min_df=2).fit(learned).transform(documents)
+    rows, _ = truncated_svd(matrix, size, seed, fitted)
     return ItemVectors(rows, np.diff(matrix.indptr) > 0)
 
 

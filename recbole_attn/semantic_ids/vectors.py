@@ -28,16 +28,20 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def truncated_svd(matrix, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, size) of U·S for a sparse matrix (n, m), and S (size,); fewer columns where its rank admits no more."""
-    possible = max(1, min(size, min(matrix.shape) - 1))
-    if min(matrix.shape) < 2:
+def truncated_svd(matrix, size: int, seed: int, fitted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n, size) of U·S for a sparse matrix (n, m), and S (size,); fewer columns where its rank admits no more.
+
+    Args:
+        fitted: (n,) bool, the rows that dimensions are made of; all by default. The others are put into them.
+    """
+    chosen = matrix if fitted is None else matrix[np.flatnonzero(fitted)]
+    possible = max(1, min(size, min(chosen.shape) - 1))
+    if min(chosen.shape) < 2:
         return matrix.toarray()[:, :1], np.ones(1)
-    svd = TruncatedSVD(possible, n_iter=7, random_state=seed)
-    rows = svd.fit_transform(matrix)
+    svd = TruncatedSVD(possible, n_iter=7, random_state=seed).fit(chosen)
     kept = svd.singular_values_ > 1e-6 * max(svd.singular_values_[0], 1e-12)
     kept[0] = True
-    return rows[:, kept], svd.singular_values_[kept]
+    return svd.transform(matrix)[:, kept], svd.singular_values_[kept]
 
 
 def prepare(vectors: ItemVectors, fitted: np.ndarray, size: int, whiten: bool, seed: int) -> np.ndarray:
@@ -48,7 +52,7 @@ def prepare(vectors: ItemVectors, fitted: np.ndarray, size: int, whiten: bool, s
         whiten: give every component the same variance.
 
     Raises:
-        UserError: fewer than two items are left to fit on.
+        UserError: fewer than two items are left to fit on, or they have one vector.
     """
     fitted = fitted & vectors.known
     if fitted.sum() < 2:
@@ -57,6 +61,11 @@ def prepare(vectors: ItemVectors, fitted: np.ndarray, size: int, whiten: bool, s
             "use quantizer=random, or more data"
         )
     values = np.where(vectors.known[:, None], vectors.values, 0.0).astype(np.float64)
+    if not np.ptp(values[fitted], axis=0).any():
+        raise UserError(
+            "item_vectors: all items in training have the same vector, so that codes could not tell them apart; give "
+            "other vectors, or use item_vectors=interactions"
+        )
     rank = min(size, values.shape[1], int(fitted.sum()) - 1)
     pca = PCA(rank, whiten=whiten, svd_solver="auto", random_state=seed).fit(values[fitted])
     kept = pca.explained_variance_ > 1e-9 * max(pca.explained_variance_[0], 1e-30)
