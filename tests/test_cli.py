@@ -119,6 +119,13 @@ REFUSED = {
     "a refinement of another backbone": ({"refinement": "stochastic"}, "For stochastic use the model AWRSTOSA"),
     "a negative penalty": ({"model": "STOSA", "pvn_weight": -0.1}, "pvn_weight = -0.1"),
     "cross-entropy of distances": ({"model": "STOSA", "loss_type": "CE"}, "loss_type = 'CE'"),
+    "an unknown preset": ({"model": "ACTSR", "preset": "cleen"}, "preset = 'cleen' .*clean | released"),
+    "an unknown combination": ({"model": "ACTSR", "combine": "sum"}, "combine = 'sum' .*gate | fixed | annealing"),
+    "a negative weight": ({"model": "ACTSR", "w": -1}, r"w = -1 .*float >= 0"),
+    "masks of another backbone": ({"model": "ACTSR", "mask_ratio": 0.2}, "mask_ratio"),
+    "cloze with pairs": ({"model": "ACBERT4Rec", "loss_type": "BPR"}, "loss_type = 'BPR'"),
+    "nothing masked": ({"model": "ACBERT4Rec", "mask_ratio": 0}, "mask_ratio = 0 "),
+    "all masked": ({"model": "AttnBERT4Rec", "mask_ratio": 1}, "mask_ratio = 1 "),
     "one pass of a bidirectional model": (
         {"model": "AttnBERT4Rec", "training": "sequence"},
         "training = sequence .*AttnBERT4Rec cannot learn every position .*use training=prefix",
