@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from atomic_files import write
 from runs import command, train, write_chains
 from test_models import N_ITEMS, batch, build
 
@@ -105,6 +106,16 @@ def test_a_checkpoint_is_read_without_making_codes_again(tmp_path, capsys, monke
 
     monkeypatch.setattr("recbole_attn.model.semantic._read_or_make", lambda *_: pytest.fail("made again"))
     assert Recommender(checkpoint).recommend({"a": ["i3", "i4"]}, 5) == before
+
+
+def test_an_item_without_interactions_is_recommended_where_the_item_file_numbers_it(tmp_path, capsys):
+    write_chains(tmp_path)
+    titles = [(f"i{n}", f"kind{n % 5} part{n % 4}") for n in range(22)]  # no history holds the last two
+    write(tmp_path, [("item_id:token", "title:token_seq"), *titles], name="chains", suffix="item")
+    settings = {"model": "FAIR", "dataset": "chains", "epochs": 1, "item_vectors": "text", "load_col.item": "[item_id]"}
+    checkpoint, _ = train(tmp_path, capsys, **settings)
+    found = Recommender(checkpoint).recommend({"anna": ["i3", "i4"]}, 22)["anna"]
+    assert {one.item for one in found} == {item for item, _ in titles}
 
 
 def test_the_three_losses_stand_in_the_training_log(tmp_path, caplog):
