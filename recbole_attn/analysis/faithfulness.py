@@ -1,8 +1,9 @@
 """Does a weight mean anything? Erase the most attended item, the least attended and a random one, and rank again.
 
 The attention to an item is the mean of |weight| over all layers and heads, in the row that predicts. The last item is
-never erased: it asks the question, whatever weight it has. If weights mean something, the target's rank moves most
-without the most attended item and least without the least attended one.
+never erased: it asks the question, whatever weight it has. What is erased leaves a hole that nothing reads; see `erase`.
+If weights mean something, the target's rank moves most without the most attended item and least without the least
+attended one.
 """
 
 from __future__ import annotations
@@ -80,9 +81,5 @@ def _attention(model, cases: Cases) -> Tensor:
 
 
 def _moves(model, cases: Cases, position: Tensor, before: np.ndarray) -> np.ndarray:
-    """log2 of the rank without the item at `position`, minus log2 of the rank with it; 0 for histories of one item."""
-    several = (cases.length > 1).nonzero().squeeze(1)
-    moved = np.zeros(len(before))
-    shorter = erase(cases.take(several.numpy()), position[several])
-    moved[several.numpy()] = np.log2(ranks(model, shorter)) - before[several.numpy()]
-    return moved
+    """(U,) log2 of the rank without the item at `position`, minus log2 of the rank with it."""
+    return np.log2(ranks(model, erase(cases, position))) - before
