@@ -121,16 +121,25 @@ def test_a_rank_counts_the_items_that_score_higher():
 def test_the_most_and_the_least_attended_items_are_erased_by_their_weight():
     """By hand, for the one history of more than three items; the last item is left alone."""
     model, case = model_of("AWRSR"), 0
-    found = erasures(model, CASES)
-    assert np.isnan(found.moves[1:3]).all() and np.isfinite(found.moves[[0, 3]]).all()
+    moves = erasures([model], CASES).moves[0]
+    assert np.isnan(moves[1:3]).all() and np.isfinite(moves[[0, 3]]).all()
     maps = user_maps(model, CASES, [""] * N_ITEMS, [""] * N_ITEMS)[case]
     for stage, key in enumerate(("A", "final")):
         weights = np.mean([layer[key][:, -1, :-1].mean(0) for layer in maps.layers], 0)
         for choice, place in enumerate((weights.argmax(), weights.argmin())):
             alone = CASES.take(np.array([case]))
             moved = np.log2(ranks(model, erase(alone, torch.tensor([place]))) / ranks(model, alone))
-            assert found.moves[case, stage, choice] == pytest.approx(moved[0])
-    np.testing.assert_array_equal(found.moves[:, 0, 2], found.moves[:, 1, 2])
+            assert moves[case, stage, choice] == pytest.approx(moved[0])
+    np.testing.assert_array_equal(moves[:, 0, 2], moves[:, 1, 2])
+
+
+def test_how_far_ranks_move_is_averaged_over_trainings_within_the_user():
+    models = [model_of("ACTSR"), model_of("ACTSR")]
+    found = erasures(models, LONG)
+    each = [erasures([model], LONG, seed).moves[0] for seed, model in enumerate(models)]
+    np.testing.assert_array_equal(found.moves, each)
+    np.testing.assert_allclose(found.size, (np.abs(each[0]) + np.abs(each[1])) / 2)
+    np.testing.assert_allclose(found.beyond_random[..., 1], found.size[..., 1] - found.size[..., 2])
 
 
 def test_robustness_starts_from_the_clean_scores_and_meets_every_model_with_the_same_noise():

@@ -14,9 +14,10 @@ from test_compare_report import BROWSER, chromium
 
 from recbole_attn.analysis.ablation import ablation
 from recbole_attn.analysis.command import analyze
-from recbole_attn.analysis.estimates import Estimate
+from recbole_attn.analysis.estimates import Estimate, estimate
+from recbole_attn.analysis.measures import NAMES
 from recbole_attn.analysis.page.heatmaps import panels, scales, weight_scale
-from recbole_attn.analysis.page.sentences import verdict
+from recbole_attn.analysis.page.sentences import signed, verdict
 from recbole_attn.analysis.titles import title_column
 from recbole_attn.analysis.trained import read_rows
 from recbole_attn.cli import main
@@ -107,8 +108,20 @@ def test_the_page_shows_every_layer_before_and_after_with_titles(report, page):
         assert arrays["labels"][0].startswith("The $ <") and arrays["items"][0].startswith("i")
     with np.load(report[0] / "AWRSR.npz") as arrays:
         assert arrays["robustness"].shape == (1, 2, 4, 6, 60)
+    with np.load(report[0] / "ACTSR.npz") as arrays:  # two seeds are one row
+        assert {len(arrays[name]) for name in ("robustness", "erasures", "measures_before", "measures_after")} == {2}
+
+
+def test_the_table_of_heads_has_the_paired_change_with_its_interval(report, page):
     with np.load(report[0] / "ACTSR.npz") as arrays:
-        assert arrays["robustness"].shape[0] == 2  # two seeds are one row
+        moved = estimate(arrays["measures_after"][0, :, 0, 1] - arrays["measures_before"][0, :, 0, 1])
+    place = list(NAMES).index("entropy")
+    table = page.split('<section id="measures-of-each-layer-and-head')[1].split("</section>")[0]
+    (row,) = re.findall(r"<tr><td>ACTSR</td><td>change</td><td>1</td><td>2</td>(.*?)</tr>", table)
+    mean, reach = moved.mean[place], moved.high[place] - moved.mean[place]
+    text = f"{signed(mean, 2)} ± {reach:.2f}"
+    assert (f"<strong>{text}</strong>" if moved.certain[place] else f">{text}</td>") in row
+    assert "<td>AttnSASRec</td><td>change" not in table
 
 
 def test_every_figure_has_a_sentence_with_its_numbers(page):

@@ -38,16 +38,14 @@ def digits_of(measure: str) -> int:
 
 
 def of_measure(found: Findings, measure: str) -> str:
-    """What one measure, averaged over layers and heads, says of every row against the control."""
-    parts = [f"{NAMES[measure][0].upper()}{NAMES[measure][1:]}."]
-    digits = digits_of(measure)
-    for row in found.rows:
-        before, after = (_mean_of(stage, measure) for stage in (row.measures.before, row.measures.after))
-        parts.append(_of_row(found, row, before, after, measure, digits))
-    return " ".join(parts)
+    """What one measure, averaged over trainings, layers and heads, says of every row against the control."""
+    said = f"{NAMES[measure][0].upper()}{NAMES[measure][1:]}."
+    drawn = "Drawn: heads of each first training, with 95 % intervals. Means over heads and all trainings:"
+    return " ".join([said, drawn, *(_of_row(found, row, measure, digits_of(measure)) for row in found.rows)])
 
 
-def _of_row(found: Findings, row: Inside, before: np.ndarray, after: np.ndarray, measure: str, digits: int) -> str:
+def _of_row(found: Findings, row: Inside, measure: str, digits: int) -> str:
+    before, after = row.measures.by_user(measure)
     mean = float(estimate(after).mean)
     if not np.isfinite(mean):
         return f"{row.name}: cannot be measured."
@@ -57,24 +55,19 @@ def _of_row(found: Findings, row: Inside, before: np.ndarray, after: np.ndarray,
         text += f", before its mechanism {float(estimate(before).mean):.{digits}f}"
         text += "" if change.certain else " (no change shows)"
     if found.base is not None and row is not found.base:
-        difference = estimate(after - _mean_of(found.base.measures.after, measure))
+        difference = estimate(after - found.base.measures.by_user(measure)[1])
         text += f"; against {found.base.name} {verdict(float(difference.mean), difference, digits)}"
     return text + "."
-
-
-def _mean_of(stage: np.ndarray, measure: str) -> np.ndarray:
-    """(users,) mean over layers and heads."""
-    return stage[..., list(NAMES).index(measure)].mean((1, 2))
 
 
 def of_average(found: Findings, row: Inside, depth: int) -> str:
     """What an averaged map shows, and what the mechanism changes in it."""
     text = (
-        f"Mean over {len(found.sample):,} users; rows read, columns are read, both in steps before the position that "
-        "predicts (0, bottom right); empty where nothing may be read."
+        f"Mean over {len(found.sample):,} users, of the first training; rows read, columns are read, both in steps "
+        "before the position that predicts (0, bottom right); empty where nothing may be read."
     )
     place = list(NAMES).index("distance")
-    before, after = (stage[:, depth, :, place].mean(1) for stage in (row.measures.before, row.measures.after))
+    before, after = (stage[0, :, depth, :, place].mean(1) for stage in (row.measures.before, row.measures.after))
     names = list(row.average.layers[depth])
     if len(names) == 1:
         return f"{text} The position that predicts looks back {float(estimate(after).mean):.1f} steps on average."
@@ -114,21 +107,25 @@ def of_erasing(found: Findings) -> list[str]:
         stages = [("first map", 0), ("final map", 1)] if row.measures.changed else [("weights", 1)]
         parts += [_erased(row, name, stage) for name, stage in stages]
     for base, row in found.pairs:
-        difference = estimate(row.erasures.meaning[:, 1] - base.erasures.meaning[:, 1])
+        difference = estimate(row.erasures.beyond_random[:, 1, 0] - base.erasures.beyond_random[:, 1, 0])
         said = verdict(float(difference.mean), difference, 3, "more meaning", "less meaning")
         parts.append(f"{row.name}'s final weights against {base.name}'s: {said}.")
     return parts
 
 
 def _erased(row: Inside, name: str, stage: int) -> str:
-    most, _, random = 2 ** estimate(row.erasures.size[:, stage]).mean
-    meaning = estimate(row.erasures.meaning[:, stage])
-    says = "they point at what matters" if meaning.mean > 0 else "the most attended item matters less than a random one"
+    most, least, random = 2 ** estimate(row.erasures.size[:, stage]).mean
+    beyond = estimate(row.erasures.beyond_random[:, stage])
     return (
-        f"{row.name}, {name}: × {most:.2f} without the most attended item, × {random:.2f} without a random one; "
-        f"{says if meaning.certain else 'the weights say no more than chance'} "
-        f"(log₂ difference {signed(float(meaning.mean), 3)}, {interval(meaning, 3)})."
+        f"{row.name}, {name}: × {most:.2f} without the most attended item, × {random:.2f} without a random one, "
+        f"× {least:.2f} without the least attended one. Against the random one, in log₂: the most attended item "
+        f"matters {_matters(beyond.at(0))}, the least attended one {_matters(beyond.at(1))}."
     )
+
+
+def _matters(beyond: Estimate) -> str:
+    told = "as much, as far as shows" if not beyond.certain else "more" if beyond.mean > 0 else "less"
+    return f"{told} ({signed(float(beyond.mean), 3)}, {interval(beyond, 3)})"
 
 
 def of_noise(found: Findings, kind: int) -> str:
