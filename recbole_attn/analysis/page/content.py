@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from recbole_attn.analysis.findings import Findings
 from recbole_attn.analysis.groups import paired
-from recbole_attn.analysis.page import drawings, heatmaps, sentences, tables
+from recbole_attn.analysis.page import drawings, sentences, tables
+from recbole_attn.analysis.page.scales import SHOWN
 from recbole_attn.compare.report.blocks import Section, Text
 
 
@@ -65,6 +66,9 @@ def _reading(found: Findings) -> Text:
             "out), some are dropped, or change places. Every model meets the same noise; bars are the standard "
             "deviation over trainings and draws.",
             f"The related item is the one of the history that training users most often had together with the target. "
-            f"Maps show the {heatmaps.SHOWN} newest positions; the .npz files beside this page hold all.",
+            f"Maps show the {SHOWN} newest positions; the .npz files beside this page hold all.",
+            "Colours of maps: in one layer, and for one user or the mean, the weights of all models share a scale, and "
+            "so do maps with negative weights, correlations (R), keep-masks and changes. They go by the square root of "
+            "the value, those of keep-masks by the value itself; empty is what may not be read.",
         ],
     )

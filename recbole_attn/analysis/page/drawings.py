@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from recbole_attn.analysis.findings import Findings, Inside
 from recbole_attn.analysis.groups import KEYS, Groups, group
 from recbole_attn.analysis.maps import Maps
 from recbole_attn.analysis.page import heatmaps, plots, sentences
+from recbole_attn.analysis.page.scales import SHOWN, Scale, scales
 from recbole_attn.analysis.page.tables import measured
 from recbole_attn.compare.report.blocks import Figure, Section, Text
 from recbole_attn.compare.report.figures import group_names, plain, render
@@ -26,23 +27,16 @@ def figure(found: Findings, name: str, title: str, note: str, plot: Callable[[An
 
 def averages(found: Findings) -> Iterator[Section]:
     """The average maps of each row."""
-    scales = _scales([row.average for row in found.rows])
-    for row in found.rows:
+    for row, colours in zip(found.rows, scales([row.average for row in found.rows])):
         figures = []
         for depth in range(len(row.average.layers)):
             note = sentences.of_average(found, row, depth)
-            figures.append(map_figure(found, row, row.average, depth, f"{row.name}-average", note, scales[depth]))
+            figures.append(map_figure(found, row, row.average, depth, f"{row.name}-average", note, colours[depth]))
         yield Section(f"Average maps of {row.name}", figures)
 
 
-def _scales(maps: Sequence[Maps]) -> list[heatmaps.Scale]:
-    """Of each layer, over all models."""
-    depths = range(max(len(one.layers) for one in maps))
-    return [heatmaps.weight_scale([one.layers[depth] for one in maps if depth < len(one.layers)]) for depth in depths]
-
-
 def map_figure(
-    found: Findings, row: Inside, maps: Maps, depth: int, name: str, note: str, weights: heatmaps.Scale
+    found: Findings, row: Inside, maps: Maps, depth: int, name: str, note: str, colours: dict[str, Scale]
 ) -> Figure:
     titled = maps.users is None
     size = heatmaps.size(maps.layers[depth], titled)
@@ -51,7 +45,7 @@ def map_figure(
         f"{name}-layer-{depth + 1}",
         f"{row.name}, layer {depth + 1}",
         note,
-        partial(heatmaps.draw_layer, maps=maps, depth=depth, titled=titled, weights=weights),
+        partial(heatmaps.draw_layer, maps=maps, depth=depth, titled=titled, scales=colours),
         size=size,
         width=size[0] * _REM,
     )
@@ -61,12 +55,12 @@ def chosen(found: Findings) -> Iterator[Section]:
     """The maps of single users, the newest items of each history."""
     for place, case in enumerate(found.chosen):
         user = found.cases.user[case]
-        figures, scales = [], _scales([row.users[place] for row in found.rows])
-        for row in found.rows:
+        figures = []
+        for row, colours in zip(found.rows, scales([row.users[place] for row in found.rows])):
             maps = row.users[place]
             for depth in range(len(maps.layers)):
-                note = sentences.of_user(maps, depth, found.targets[place])
-                figures.append(map_figure(found, row, maps, depth, f"{row.name}-user-{user}", note, scales[depth]))
+                note = sentences.of_user(maps, depth, found.targets[place], SHOWN)
+                figures.append(map_figure(found, row, maps, depth, f"{row.name}-user-{user}", note, colours[depth]))
         yield Section(f"User {user}", figures)
 
 

@@ -69,6 +69,8 @@ def of_average(found: Findings, row: Inside, depth: int) -> str:
     place = list(NAMES).index("distance")
     before, after = (stage[0, :, depth, :, place].mean(1) for stage in (row.measures.before, row.measures.after))
     names = list(row.average.layers[depth])
+    if "keep-mask" in names:
+        text += f" {_of_keep_mask(row.average.layers[depth]['keep-mask'])}"
     if len(names) == 1:
         return f"{text} The position that predicts looks back {float(estimate(after).mean):.1f} steps on average."
     change = estimate(after - before)
@@ -79,15 +81,24 @@ def of_average(found: Findings, row: Inside, depth: int) -> str:
     return f"{text} The mean distance looked back goes {means}: {how}."
 
 
-def of_user(maps: Maps, depth: int, target: str) -> str:
-    """The items that the position which predicts reads most, in the final map of one layer."""
+def _of_keep_mask(kept: np.ndarray) -> str:
+    """How much the attacker takes: a calibrator that is to make up for nothing changes nothing."""
+    taken = 1 - np.nanmin(np.where(kept == 0, np.nan, kept))
+    return f"The attacker would take {'less than 0.01 %' if taken < 1e-4 else f'up to {taken:.2%}'} of a weight."
+
+
+def of_user(maps: Maps, depth: int, target: str, shown: int) -> str:
+    """The items that the position which predicts reads most, of the `shown` newest ones, in a layer's final map."""
     final = list(maps.layers[depth].values())[-1][:, -1].mean(0)
     size = np.abs(final) / max(np.abs(final).sum(), 1e-12)
-    best = np.argsort(-size, kind="stable")[:3]
+    older = max(0, len(size) - shown)
+    best = older + np.argsort(-size[older:], kind="stable")[:3]
     named = [f"“{shorten(maps.labels[i])}” ({size[i]:.0%}, {_steps(len(size) - 1 - i)})" for i in best]
+    rest = f" {size[:older].sum():.0%} goes further back than is shown." if older else ""
     return (
-        f"The item to predict is “{shorten(target)}”. In the final map, mean over heads, most weight goes to "
-        f"{'; '.join(named)}. Titles are those of the rows, the newest at the bottom; columns have the same order."
+        f"The item to predict is “{shorten(target)}”. In the final map, mean over heads, most weight of the items "
+        f"shown goes to {'; '.join(named)}.{rest} Titles are those of the rows, the newest at the bottom; columns have "
+        "the same order."
     )
 
 

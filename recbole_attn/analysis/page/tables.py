@@ -12,7 +12,7 @@ from recbole_attn.analysis.findings import Findings, Inside
 from recbole_attn.analysis.groups import paired, sides
 from recbole_attn.analysis.measures import NAMES
 from recbole_attn.analysis.page import sentences
-from recbole_attn.analysis.page.heatmaps import CHANGE
+from recbole_attn.analysis.page.scales import CHANGE
 from recbole_attn.compare.report.blocks import Cell, Grid, cells, number
 from recbole_attn.compare.statistics import holm, marks
 
