@@ -17,12 +17,14 @@ from recbole_attn.analysis.command import analyze
 from recbole_attn.analysis.estimates import Estimate, estimate
 from recbole_attn.analysis.maps import Maps
 from recbole_attn.analysis.measures import NAMES
+from recbole_attn.analysis.page.grouped import Tried, counted
 from recbole_attn.analysis.page.heatmaps import draw_layer
 from recbole_attn.analysis.page.scales import Scale, scales, signed_root, signed_square
 from recbole_attn.analysis.page.sentences import of_user, signed, verdict
 from recbole_attn.analysis.titles import title_column
 from recbole_attn.analysis.trained import read_rows
 from recbole_attn.cli import main
+from recbole_attn.compare.statistics import Comparison, holm
 from recbole_attn.compare.store import write_json
 from recbole_attn.config.settings import load_settings
 from recbole_attn.data.atomic import read_header
@@ -131,6 +133,41 @@ def test_every_figure_has_a_sentence_with_its_numbers(page):
     assert len(captions) == page.count("<svg ") > 15
     assert all(len(re.sub("<.*?>", "", caption)) > 80 for caption in captions)
     assert any("no difference shows (difference" in caption for caption in captions)
+
+
+def test_figures_keep_their_width_so_that_letters_do_not_shrink_on_a_phone(page):
+    figures = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+    assert figures and all('<div class="scroll" style="--width: ' in figure for figure in figures)
+
+
+def test_the_page_counts_the_groups_and_corrects_for_them(page):
+    """2 models against the control, in the groups of each key that is known."""
+    section = page.split('<section id="how-much-of-that-is-chance')[1].split("</section>")[0]
+    drawn = page.split('<section id="where-it-matters"')[1].split("</section>")[0]
+    intervals, chance, differing = re.search(
+        r"(\d+) intervals were looked at\. .* about (\d+\.\d) of .* by chance; (\d+) do", section
+    ).groups()
+    assert float(chance) == pytest.approx(0.05 * int(intervals), abs=0.051)
+    assert int(differing) == section.count("<td>AC") + section.count("<td>AW") == drawn.count("p corrected for all")
+
+
+def comparison(p, low=0.1, high=0.3):
+    return Comparison(difference=0.2, low=low, high=high, p=p, p_bootstrap=p, effect=0.1, users=9)
+
+
+def test_of_many_groups_only_what_outlasts_their_number_is_left():
+    corrected = holm({"a": 0.001, "b": 0.03, "c": 0.5})
+    tried = [
+        Tried("AWRSR", "history", name, comparison(p, low), corrected[name])
+        for name, p, low in (("a", 0.001, 0.1), ("b", 0.03, 0.1), ("c", 0.5, -0.1))
+    ]
+    text, table = counted(tried)
+    assert "3 intervals were looked at" in text.text
+    assert "; 2 do. " in text.text and "1 of these differences is left" in text.text
+    assert [row[2].text for row in table.rows] == ["a", "b"]
+    assert table.rows[1][-1].text == "0.0600"
+    assert counted([]) == []
+    assert "none of these differences is left" in counted([one._replace(corrected=1.0) for one in tried])[0].text
 
 
 def test_the_page_takes_the_ablation_in(page):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from recbole_attn.analysis.findings import Findings
 from recbole_attn.analysis.groups import paired
-from recbole_attn.analysis.page import drawings, sentences, tables
+from recbole_attn.analysis.page import drawings, grouped, sentences, tables
 from recbole_attn.analysis.page.scales import SHOWN
 from recbole_attn.compare.report.blocks import Section, Text
 
 
 def page(found: Findings) -> list[Section]:
     """The whole report."""
+    all_tried = grouped.tried(found)
     parts = [
         Section("What was looked into", [tables.subjects(found), Text("In short:", overall(found)), *_limits(found)]),
         *drawings.averages(found),
@@ -18,7 +19,8 @@ def page(found: Findings) -> list[Section]:
         Section("Measures of each layer and head", [tables.by_head(found)]),
         Section("Do the weights mean anything?", drawings.erasing(found)),
         Section("Noise in the histories", list(drawings.noise(found))),
-        Section("Where it matters", list(drawings.groups(found))),
+        Section("Where it matters", list(drawings.groups(found, all_tried))),
+        Section("How much of that is chance", grouped.counted(all_tried)),
         Section("User by user", [tables.users(found)] if found.pairs else []),
         Section("Where to calibrate, and with what", list(tables.ablation(found))),
         *drawings.chosen(found),

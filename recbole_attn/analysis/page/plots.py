@@ -17,8 +17,8 @@ def from_zero(axes) -> None:
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
 
 
-def legend(canvas) -> None:
-    canvas.legend(loc="outside upper left", ncols=3, fontsize=8, handlelength=2)
+def legend(canvas, columns: int = 2) -> None:
+    canvas.legend(loc="outside upper left", ncols=columns, fontsize=8, handlelength=2)
 
 
 def by_head(canvas, found: Findings, measure: str) -> None:
@@ -76,7 +76,7 @@ def by_erasure(canvas, found: Findings) -> None:
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_ylabel("|log₂ of the change of rank|")
     from_zero(axes)
-    legend(canvas)
+    legend(canvas, columns=len(CHOICES))
 
 
 def by_noise(canvas, found: Findings, kind: int) -> None:
