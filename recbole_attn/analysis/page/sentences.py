@@ -6,7 +6,6 @@ import numpy as np
 
 from recbole_attn.analysis.estimates import Estimate, estimate
 from recbole_attn.analysis.findings import Findings, Inside
-from recbole_attn.analysis.groups import Groups
 from recbole_attn.analysis.maps import Maps
 from recbole_attn.analysis.measures import NAMES
 from recbole_attn.compare.statistics import LEVEL, Comparison
@@ -52,8 +51,8 @@ def _of_row(found: Findings, row: Inside, measure: str, digits: int) -> str:
     text = f"{row.name}: {mean:.{digits}f}"
     if row.measures.changed:
         change = estimate(after - before)
-        text += f", before its mechanism {float(estimate(before).mean):.{digits}f}"
-        text += "" if change.certain else " (no change shows)"
+        first = f"{float(estimate(before).mean):.{digits}f}"
+        text += f"; against its first map, {first}, {verdict(float(change.mean), change, digits)}"
     if found.base is not None and row is not found.base:
         difference = estimate(after - found.base.measures.by_user(measure)[1])
         text += f"; against {found.base.name} {verdict(float(difference.mean), difference, digits)}"
@@ -117,11 +116,21 @@ def of_erasing(found: Findings) -> list[str]:
     for row in found.rows:
         stages = [("first map", 0), ("final map", 1)] if row.measures.changed else [("weights", 1)]
         parts += [_erased(row, name, stage) for name, stage in stages]
+    meaning = {row.name: row.erasures.beyond_random[..., 0] for row in found.rows}
+    for row in found.rows:
+        if row.measures.changed:
+            said = _more_meaning(meaning[row.name][:, 1] - meaning[row.name][:, 0])
+            parts.append(f"{row.name}'s final weights against those of its first map: {said}.")
     for base, row in found.pairs:
-        difference = estimate(row.erasures.beyond_random[:, 1, 0] - base.erasures.beyond_random[:, 1, 0])
-        said = verdict(float(difference.mean), difference, 3, "more meaning", "less meaning")
+        said = _more_meaning(meaning[row.name][:, 1] - meaning[base.name][:, 1])
         parts.append(f"{row.name}'s final weights against {base.name}'s: {said}.")
     return parts
+
+
+def _more_meaning(values: np.ndarray) -> str:
+    """Whether the most attended item matters more, beyond a random one; (users,) differences of two maps."""
+    difference = estimate(values)
+    return verdict(float(difference.mean), difference, 3, "more meaning", "less meaning")
 
 
 def _erased(row: Inside, name: str, stage: int) -> str:
@@ -149,15 +158,4 @@ def of_noise(found: Findings, kind: int) -> str:
     for base, row in found.pairs:
         difference = estimate(row.robustness.loss[:, kind] - base.robustness.loss[:, kind])
         parts.append(f"What {row.name} loses, against {base.name}: {verdict(float(difference.mean), difference, 4)}.")
-    return " ".join(parts)
-
-
-def of_groups(found: Findings, groups: Groups, names: list[str]) -> str:
-    """In which groups a row differs from the control."""
-    parts = ["Bars: 95 % interval over users."]
-    for base, row in found.pairs:
-        against = groups.against(row.scores, base.scores, found.cases.user)
-        certain = [(name, one) for name, one in zip(names, against) if one.low * one.high > 0]
-        told = "; ".join(f"{name}: {verdict(one.difference, one, 4, 'better', 'worse')}" for name, one in certain)
-        parts.append(f"{row.name} against {base.name}: {told or 'no difference shows in any group'}.")
     return " ".join(parts)
