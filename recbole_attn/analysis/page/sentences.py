@@ -10,7 +10,7 @@ from recbole_attn.analysis.maps import Maps
 from recbole_attn.analysis.measures import NAMES
 from recbole_attn.compare.statistics import LEVEL, Comparison
 
-DIGITS = {"items read": 1, "distance": 1, "entropy": 2}
+DIGITS = {"items read": 1, "distance": 2, "entropy": 2}
 _SHORT = 40  # letters of a title
 
 
@@ -71,12 +71,12 @@ def of_average(found: Findings, row: Inside, depth: int) -> str:
     if "keep-mask" in names:
         text += f" {_of_keep_mask(row.average.layers[depth]['keep-mask'])}"
     if len(names) == 1:
-        return f"{text} The position that predicts looks back {float(estimate(after).mean):.1f} steps on average."
+        return f"{text} The position that predicts looks back {float(estimate(after).mean):.2f} steps on average."
     change = estimate(after - before)
     means = (
-        f"from {float(estimate(before).mean):.1f} steps ({names[0]}) to {float(estimate(after).mean):.1f} ({names[-1]})"
+        f"from {float(estimate(before).mean):.2f} steps ({names[0]}) to {float(estimate(after).mean):.2f} ({names[-1]})"
     )
-    how = verdict(float(change.mean), change, 1, "further back", "nearer")
+    how = verdict(float(change.mean), change, 2, "further back", "nearer")
     return f"{text} The mean distance looked back goes {means}: {how}."
 
 
