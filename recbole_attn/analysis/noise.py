@@ -88,6 +88,7 @@ def erase(cases: Cases, position: Tensor) -> Cases:
     """The cases with a hole at one position (U,) each: no other item reads what is there.
 
     All others keep their places. Closing the gap would move the later ones, so that a model with embedded positions
-    would answer to new places as well as to the loss of an item.
+    would answer to new places as well as to the loss of an item. A mechanism that counts places back from the number
+    of items, as AWRSR's `index: recent` does, is moved by one all the same.
     """
     return cases._replace(items=cases.items.scatter(1, position[:, None], 0))

@@ -58,9 +58,9 @@ def _reading(found: Findings) -> Text:
         [
             "Every interval is a 95 % interval over users, for one number by itself: of twenty such, one leaves 0 out "
             "by chance. Intervals over users say nothing of another training; seeds do.",
-            "Maps, what is said below them, and measures of single heads are those of each model's first training: heads "
-            "of two trainings have no common order. All else is of all trainings, averaged within each user before "
-            "intervals are taken.",
+            "Maps, what is said below them, and measures of single heads are those of each model's first training: "
+            "heads of two trainings have no common order. All else is of all trainings, averaged within each user "
+            "before intervals are taken.",
             "Measures are taken in the row that predicts, of the first map and of the final one, in evaluation mode.",
             "Attention to an item, for erasing, is the mean of all layers and heads; the last item is never erased. An "
             "erased item leaves a hole that nothing reads, and all others keep their places: closing the gap would "

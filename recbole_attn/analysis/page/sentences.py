@@ -81,9 +81,9 @@ def of_average(found: Findings, row: Inside, depth: int) -> str:
 
 
 def _of_keep_mask(kept: np.ndarray) -> str:
-    """How much the attacker takes: a calibrator that is to make up for nothing changes nothing."""
+    """How much an attacker takes in the mean map: a calibrator that makes up for nothing changes nothing."""
     taken = 1 - np.nanmin(np.where(kept == 0, np.nan, kept))
-    return f"The attacker would take {'less than 0.01 %' if taken < 1e-4 else f'up to {taken:.2%}'} of a weight."
+    return f"On average the attacker takes {'less than 0.01 %' if taken < 1e-4 else f'up to {taken:.2%}'} of a weight."
 
 
 def of_user(maps: Maps, depth: int, target: str, shown: int) -> str:
