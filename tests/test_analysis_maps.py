@@ -148,13 +148,26 @@ def by_loops(weights, back):
 def test_measures_equal_loops_over_single_histories():
     model = model_of("AWRSR", MAX_ITEM_LIST_LENGTH=30)
     cases = cases_of([1 + number % 11 for number in range(30)], [3, 1], [5], width=30)
-    found = measure(model, cases, N_ITEMS)
-    assert found.after.shape == (3, 2, 2, len(NAMES)) and found.changed
+    found = measure([model], cases, N_ITEMS)
+    assert found.after.shape == (1, 3, 2, 2, len(NAMES)) and found.changed
     for case, maps in enumerate(user_maps(model, cases, [""] * N_ITEMS, [""] * N_ITEMS)):
         for depth, layer in enumerate(maps.layers):
             back = np.arange(layer["A"].shape[-1])[::-1]
             for values, key in ((found.before, "A"), (found.after, "final")):
                 expected = by_loops(layer[key][:, -1].astype(float), back)
-                np.testing.assert_allclose(values[case, depth, :, :-1], expected, rtol=1e-4, atol=1e-5)
-    assert (found.after[0, ..., -1] > 0).all() and (found.after[0, ..., -1] < 1).all()
-    assert (found.after[2, ..., -1] == 0).all()  # one item, which noise spares
+                np.testing.assert_allclose(values[0, case, depth, :, :-1], expected, rtol=1e-4, atol=1e-5)
+    assert (found.after[0, 0, ..., -1] > 0).all() and (found.after[0, 0, ..., -1] < 1).all()
+    assert (found.after[0, 2, ..., -1] == 0).all()  # one item, which noise spares
+
+
+def test_trainings_are_measured_each_and_averaged_within_the_user():
+    models = [model_of("AWRSR"), model_of("AWRSR")]
+    found = measure(models, CASES, N_ITEMS)
+    for number, model in enumerate(models):
+        alone = measure([model], CASES, N_ITEMS)
+        np.testing.assert_array_equal(found.after[number], alone.after[0])
+    before, after = found.by_user("distance")
+    place = list(NAMES).index("distance")
+    for user in range(4):
+        assert before[user] == pytest.approx(found.before[:, user, :, :, place].mean())
+        assert after[user] == pytest.approx(found.after[:, user, :, :, place].mean())

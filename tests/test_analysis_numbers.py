@@ -13,6 +13,7 @@ from recbole_attn.analysis.context import steps_to_related
 from recbole_attn.analysis.estimates import estimate
 from recbole_attn.analysis.faithfulness import erasures
 from recbole_attn.analysis.groups import group, sides
+from recbole_attn.analysis.inside import interaction
 from recbole_attn.analysis.maps import user_maps
 from recbole_attn.analysis.noise import KINDS, disturb, erase
 from recbole_attn.analysis.robustness import robustness
@@ -77,8 +78,34 @@ def test_noise_that_does_not_exist_is_refused(kind, share, message):
         disturb(LONG, kind, share, N_ITEMS, seed=0)
 
 
-def test_an_erased_item_is_gone_and_the_others_close_up():
-    assert lists(erase(CASES, torch.tensor([2, 0, 0, 3]))) == [[1, 2, 4, 5, 6, 7], [1], [], [2, 4, 6]]
+def test_an_erased_item_is_gone_and_the_others_keep_their_places():
+    erased = erase(CASES, torch.tensor([2, 0, 0, 3]))
+    assert erased.items[0].tolist() == [1, 2, 0, 4, 5, 6, 7] and erased.items[3].tolist() == [2, 4, 6, 0, 0, 0, 0]
+    assert torch.equal(erased.length, CASES.length)
+
+
+@pytest.mark.parametrize(("name", "key"), [("AttnSASRec", "weights"), ("ACTSR", "plain"), ("AWRSR", "A"),
+                                           ("FocusedSASRec", "A1"), ("AttnBERT4Rec", "weights")])  # fmt: skip
+def test_what_is_erased_changes_a_first_map_by_its_own_column_alone(name, key):
+    """The others have the weights they had, over their sum: their embeddings, positions among them, did not move."""
+    model, place = model_of(name), 2
+    history = CASES.take(np.array([0]))
+    whole, holed = (user_maps(model, cases, [""] * N_ITEMS, [""] * N_ITEMS)[0].layers[0][key][:, place + 1 :]
+                    for cases in (history, erase(history, torch.tensor([place]))))  # fmt: skip
+    rest = np.delete(whole, place, -1)
+    assert (holed[..., place] == 0).all()
+    np.testing.assert_allclose(np.delete(holed, place, -1), rest / rest.sum(-1, keepdims=True), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR", "AWRSR", "FocusedSASRec", "STOSA", "AttnBERT4Rec"])
+def test_nothing_of_an_erased_item_reaches_the_scores(name):
+    """Whatever stands in the hole, and whatever a model makes of padding."""
+    model, history = model_of(name), erase(CASES.take(np.array([0])), torch.tensor([2]))
+    found = [model.full_sort_predict(interaction(model, history.items, history.length))]
+    with torch.no_grad():
+        model.item_embedding.weight[0].add_(5)
+        found.append(model.full_sort_predict(interaction(model, history.items, history.length)))
+    assert torch.equal(found[0][:, 1:], found[1][:, 1:])
 
 
 def test_a_rank_counts_the_items_that_score_higher():
@@ -94,16 +121,25 @@ def test_a_rank_counts_the_items_that_score_higher():
 def test_the_most_and_the_least_attended_items_are_erased_by_their_weight():
     """By hand, for the one history of more than three items; the last item is left alone."""
     model, case = model_of("AWRSR"), 0
-    found = erasures(model, CASES)
-    assert np.isnan(found.moves[1:3]).all() and np.isfinite(found.moves[[0, 3]]).all()
+    moves = erasures([model], CASES).moves[0]
+    assert np.isnan(moves[1:3]).all() and np.isfinite(moves[[0, 3]]).all()
     maps = user_maps(model, CASES, [""] * N_ITEMS, [""] * N_ITEMS)[case]
     for stage, key in enumerate(("A", "final")):
         weights = np.mean([layer[key][:, -1, :-1].mean(0) for layer in maps.layers], 0)
         for choice, place in enumerate((weights.argmax(), weights.argmin())):
             alone = CASES.take(np.array([case]))
             moved = np.log2(ranks(model, erase(alone, torch.tensor([place]))) / ranks(model, alone))
-            assert found.moves[case, stage, choice] == pytest.approx(moved[0])
-    np.testing.assert_array_equal(found.moves[:, 0, 2], found.moves[:, 1, 2])
+            assert moves[case, stage, choice] == pytest.approx(moved[0])
+    np.testing.assert_array_equal(moves[:, 0, 2], moves[:, 1, 2])
+
+
+def test_how_far_ranks_move_is_averaged_over_trainings_within_the_user():
+    models = [model_of("ACTSR"), model_of("ACTSR")]
+    found = erasures(models, LONG)
+    each = [erasures([model], LONG, seed).moves[0] for seed, model in enumerate(models)]
+    np.testing.assert_array_equal(found.moves, each)
+    np.testing.assert_allclose(found.size, (np.abs(each[0]) + np.abs(each[1])) / 2)
+    np.testing.assert_allclose(found.beyond_random[..., 1], found.size[..., 1] - found.size[..., 2])
 
 
 def test_robustness_starts_from_the_clean_scores_and_meets_every_model_with_the_same_noise():

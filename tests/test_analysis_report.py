@@ -14,12 +14,17 @@ from test_compare_report import BROWSER, chromium
 
 from recbole_attn.analysis.ablation import ablation
 from recbole_attn.analysis.command import analyze
-from recbole_attn.analysis.estimates import Estimate
-from recbole_attn.analysis.page.heatmaps import panels, scales, weight_scale
-from recbole_attn.analysis.page.sentences import verdict
+from recbole_attn.analysis.estimates import Estimate, estimate
+from recbole_attn.analysis.maps import Maps
+from recbole_attn.analysis.measures import NAMES
+from recbole_attn.analysis.page.grouped import Tried, counted
+from recbole_attn.analysis.page.heatmaps import draw_layer
+from recbole_attn.analysis.page.scales import Scale, scales, signed_root, signed_square
+from recbole_attn.analysis.page.sentences import of_user, signed, verdict
 from recbole_attn.analysis.titles import title_column
 from recbole_attn.analysis.trained import read_rows
 from recbole_attn.cli import main
+from recbole_attn.compare.statistics import Comparison, holm
 from recbole_attn.compare.store import write_json
 from recbole_attn.config.settings import load_settings
 from recbole_attn.data.atomic import read_header
@@ -107,8 +112,20 @@ def test_the_page_shows_every_layer_before_and_after_with_titles(report, page):
         assert arrays["labels"][0].startswith("The $ <") and arrays["items"][0].startswith("i")
     with np.load(report[0] / "AWRSR.npz") as arrays:
         assert arrays["robustness"].shape == (1, 2, 4, 6, 60)
+    with np.load(report[0] / "ACTSR.npz") as arrays:  # two seeds are one row
+        assert {len(arrays[name]) for name in ("robustness", "erasures", "measures_before", "measures_after")} == {2}
+
+
+def test_the_table_of_heads_has_the_paired_change_with_its_interval(report, page):
     with np.load(report[0] / "ACTSR.npz") as arrays:
-        assert arrays["robustness"].shape[0] == 2  # two seeds are one row
+        moved = estimate(arrays["measures_after"][0, :, 0, 1] - arrays["measures_before"][0, :, 0, 1])
+    place = list(NAMES).index("entropy")
+    table = page.split('<section id="measures-of-each-layer-and-head')[1].split("</section>")[0]
+    (row,) = re.findall(r"<tr><td>ACTSR</td><td>change</td><td>1</td><td>2</td>(.*?)</tr>", table)
+    mean, reach = moved.mean[place], moved.high[place] - moved.mean[place]
+    text = f"{signed(mean, 2)} ± {reach:.2f}"
+    assert (f"<strong>{text}</strong>" if moved.certain[place] else f">{text}</td>") in row
+    assert "<td>AttnSASRec</td><td>change" not in table
 
 
 def test_every_figure_has_a_sentence_with_its_numbers(page):
@@ -116,6 +133,41 @@ def test_every_figure_has_a_sentence_with_its_numbers(page):
     assert len(captions) == page.count("<svg ") > 15
     assert all(len(re.sub("<.*?>", "", caption)) > 80 for caption in captions)
     assert any("no difference shows (difference" in caption for caption in captions)
+
+
+def test_figures_keep_their_width_so_that_letters_do_not_shrink_on_a_phone(page):
+    figures = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+    assert figures and all('<div class="scroll" style="--width: ' in figure for figure in figures)
+
+
+def test_the_page_counts_the_groups_and_corrects_for_them(page):
+    """2 models against the control, in the groups of each key that is known."""
+    section = page.split('<section id="how-much-of-that-is-chance')[1].split("</section>")[0]
+    drawn = page.split('<section id="where-it-matters"')[1].split("</section>")[0]
+    intervals, chance, differing = re.search(
+        r"(\d+) intervals were looked at\. .* about (\d+\.\d) of .* by chance; (\d+) do", section
+    ).groups()
+    assert float(chance) == pytest.approx(0.05 * int(intervals), abs=0.051)
+    assert int(differing) == section.count("<td>AC") + section.count("<td>AW") == drawn.count("p corrected for all")
+
+
+def comparison(p, low=0.1, high=0.3):
+    return Comparison(difference=0.2, low=low, high=high, p=p, p_bootstrap=p, effect=0.1, users=9)
+
+
+def test_of_many_groups_only_what_outlasts_their_number_is_left():
+    corrected = holm({"a": 0.001, "b": 0.03, "c": 0.5})
+    tried = [
+        Tried("AWRSR", "history", name, comparison(p, low), corrected[name])
+        for name, p, low in (("a", 0.001, 0.1), ("b", 0.03, 0.1), ("c", 0.5, -0.1))
+    ]
+    text, table = counted(tried)
+    assert "3 intervals were looked at" in text.text
+    assert "; 2 do. " in text.text and "1 of these differences is left" in text.text
+    assert [row[2].text for row in table.rows] == ["a", "b"]
+    assert table.rows[1][-1].text == "0.0600"
+    assert counted([]) == []
+    assert "none of these differences is left" in counted([one._replace(corrected=1.0) for one in tried])[0].text
 
 
 def test_the_page_takes_the_ablation_in(page):
@@ -164,15 +216,76 @@ def test_a_sentence_claims_a_difference_only_where_the_interval_leaves_0_out(low
     assert "95 % interval" in verdict(mean, found, 2)
 
 
-def test_maps_that_are_compared_share_a_scale_and_signed_ones_diverge():
-    layer = {"A": np.full((1, 3, 3), 0.2), "keep-mask": np.full((1, 3, 3), 0.9), "final": np.full((1, 3, 3), 0.5)}
-    other = {"weights": np.full((1, 3, 3), 0.6)}
-    found = scales(panels(layer), weight_scale([layer, other]))
-    assert found["A"] == found["final"] == (0, 0.6, False)
-    assert found["keep-mask"] == (0, 1, False)
-    assert found["change"] == (-0.3, 0.3, True)
-    layer["final"] = layer["final"] - 0.7
-    assert weight_scale([other, layer]) == (-0.6, 0.6, True)
+def maps_of(*layers):
+    """Maps of one head and three positions, each of one value in its visible cells."""
+    layers = [{name: np.tril(np.full((1, 3, 3), value)) for name, value in layer.items()} for layer in layers]
+    return Maps(layers, ["a", "b", "c"], ["", "", ""])
+
+
+def test_maps_that_are_compared_share_a_scale_and_others_have_their_own():
+    refined = maps_of({"A": 0.2, "R": 0.9, "final": 0.5})
+    calibrated = maps_of({"plain": 0.3, "keep-mask": 0.97, "combined": 0.4})
+    control = maps_of({"weights": 0.6})
+    (mended,), (kept,), (plain,) = scales([refined, calibrated, control])
+    weight = ("weight", 0, 0.6)
+    assert mended["A"] == mended["final"] == kept["plain"] == kept["combined"] == plain["weights"] == weight
+    assert mended["R"] == ("correlation", 0, 0.9)
+    assert kept["keep-mask"] == ("share kept", pytest.approx(0.87), 0.97)
+    assert mended["change"] == kept["change"] == ("change", pytest.approx(-0.3), pytest.approx(0.3))
+
+
+def test_one_models_negative_weights_do_not_change_the_colours_of_the_others():
+    focused = maps_of({"A1": 0.3, "difference": -0.1}, {"A1": 0.3, "difference": 0.2})
+    (first, second), (plain, _) = scales([focused, maps_of({"weights": 0.6}, {"weights": 0.6})])
+    assert plain["weights"] == first["A1"] == ("weight", 0, 0.6) and not plain["weights"].diverging
+    assert first["difference"] == ("signed weight", -0.1, 0.1) and first["difference"].diverging
+    assert second["difference"] == ("signed weight", -0.2, 0.2)  # a map that is signed in one layer is so in all
+
+
+def test_a_final_map_is_a_weight_whatever_its_name():
+    (layer,), _ = scales([maps_of({"A": 0.2, "R": 0.9}), maps_of({"weights": 0.6})])
+    assert layer["A"] == layer["R"] == ("weight", 0, 0.9)
+
+
+def test_keep_masks_that_keep_all_look_alike():
+    (layer,) = scales([maps_of({"plain": 0.3, "keep-mask": 0.99999, "combined": 0.3})])[0]
+    assert layer["keep-mask"][1:] == (0.9, 1)
+
+
+def test_a_visible_weight_of_0_is_drawn_and_what_may_not_be_read_is_not():
+    from matplotlib.figure import Figure
+
+    maps = maps_of({"A1": 0.5, "positive": 0.5})
+    maps.layers[0]["positive"][0, 2, 1] = 0
+    canvas = Figure()
+    draw_layer(canvas, maps, 0, False, scales([maps])[0][0])
+    first, final, change = (axes.images[0].get_array() for axes in canvas.axes[:3])
+    for shown in (first, final, change):
+        np.testing.assert_array_equal(np.ma.getmaskarray(shown), ~np.tril(np.ones((3, 3), bool)))
+    assert final[2, 1] == 0 and change[2, 1] == -0.5
+
+
+@pytest.mark.parametrize(
+    ("scale", "ticks"),
+    [
+        (Scale("weight", 0, 0.39), [0, 0.09, 0.3]),
+        (Scale("weight", 0, 0.1), [0, 0.02, 0.1]),
+        (Scale("change", -0.0028, 0.0028), [-0.002, 0, 0.002]),
+        (Scale("share kept", 0.9, 1), [0.9, 1]),
+    ],
+)
+def test_ticks_are_short(scale, ticks):
+    assert scale.ticks == pytest.approx(ticks)
+    assert signed_square(signed_root(np.array(scale.ticks))) == pytest.approx(ticks)
+
+
+def test_a_caption_names_items_that_are_shown_and_says_what_is_not():
+    layer = {"weights": np.array([[[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.4, 0.1, 0.2, 0.3]]])}
+    maps = Maps([layer], ["old film", "b", "c", "d"], list("abcd"))
+    said = of_user(maps, 0, "target", shown=3)
+    assert "old film" not in said and "40% goes further back than is shown." in said
+    assert "“d” (30%, the reading position itself); “c” (20%, 1 back)" in said
+    assert "old film” (40%, 3 back)" in of_user(maps, 0, "target", shown=4)
 
 
 def test_an_item_is_called_by_its_title(tmp_path):

@@ -1,9 +1,9 @@
 """From trained checkpoints to what their attention reads, before and after a mechanism mends it.
 
     rows = read_rows(["saved/RUN/best.pth"])
-    model = rows[0].first.model
+    models = [trained.model for trained in rows[0].seeds]
     cases, dataset = load_cases(rows[0].first.config)
-    measure(model, cases, dataset.item_num).after        # (users, layers, heads, len(NAMES))
+    measure(models, cases, dataset.item_num).after       # (trainings, users, layers, heads, len(NAMES))
 
 Every function returns arrays; `find` gathers all of them and `write_page` makes the report.
 """

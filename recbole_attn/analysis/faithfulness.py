@@ -1,12 +1,13 @@
 """Does a weight mean anything? Erase the most attended item, the least attended and a random one, and rank again.
 
 The attention to an item is the mean of |weight| over all layers and heads, in the row that predicts. The last item is
-never erased: it asks the question, whatever weight it has. If weights mean something, the target's rank moves most
-without the most attended item and least without the least attended one.
+never erased: it asks the question, whatever weight it has. What is erased leaves a hole that nothing reads. If weights
+mean something, the target's rank moves most without the most attended item and least without the least attended one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,26 +28,35 @@ class Erasures(NamedTuple):
     """What erasing does to the target's rank.
 
     Attributes:
-        moves: (users, 2, 3) log2 of rank after / rank before: 1 where the target's rank doubles, so that it falls. By
-            the first and by the final maps; the most and the least attended item, and a random one. NaN for histories
-            of fewer than three items.
+        moves: (trainings, users, 2, 3) log2 of rank after / rank before: 1 where the target's rank doubles, so that it
+            falls. By the first and by the final maps; the most and the least attended item, and a random one. NaN for
+            histories of fewer than three items.
     """
 
     moves: np.ndarray
 
     @property
     def size(self) -> np.ndarray:
-        """How far the rank moves, up or down."""
-        return np.abs(self.moves)
+        """(users, 2, 3) how far the rank moves, up or down, averaged over trainings."""
+        return np.abs(self.moves).mean(0)
 
     @property
-    def meaning(self) -> np.ndarray:
-        """(users, 2) how much further it moves without the most attended item than without a random one."""
-        return self.size[..., 0] - self.size[..., 2]
+    def beyond_random(self) -> np.ndarray:
+        """(users, 2, 2) how much further it moves without the most and the least attended item than a random one."""
+        return self.size[..., :2] - self.size[..., 2:]
 
 
-def erasures(model, cases: Cases, seed: int = 0) -> Erasures:
-    """Erase items from all cases and rank the target again; the seed draws the random items."""
+def erasures(models: Sequence, cases: Cases, seed: int = 0) -> Erasures:
+    """Erase items from all cases and rank the target again, by trainings of one model.
+
+    Args:
+        seed: draws the random items of the first training, and the numbers after it those of the others.
+    """
+    return Erasures(np.stack([_erase_each(model, cases, seed + number) for number, model in enumerate(models)]))
+
+
+def _erase_each(model, cases: Cases, seed: int) -> np.ndarray:
+    """(users, 2, 3) the moves of one training."""
     attention = _attention(model, cases)
     before = np.log2(ranks(model, cases))
     position = torch.arange(cases.items.size(1))
@@ -64,7 +74,7 @@ def erasures(model, cases: Cases, seed: int = 0) -> Erasures:
         erased = [_moves(model, cases, choice, before) for choice in (most, least)]
         moves[:, stage] = np.stack([*erased, random], 1)
     moves[~enough] = np.nan
-    return Erasures(moves)
+    return moves
 
 
 def _attention(model, cases: Cases) -> Tensor:
@@ -80,9 +90,5 @@ def _attention(model, cases: Cases) -> Tensor:
 
 
 def _moves(model, cases: Cases, position: Tensor, before: np.ndarray) -> np.ndarray:
-    """log2 of the rank without the item at `position`, minus log2 of the rank with it; 0 for histories of one item."""
-    several = (cases.length > 1).nonzero().squeeze(1)
-    moved = np.zeros(len(before))
-    shorter = erase(cases.take(several.numpy()), position[several])
-    moved[several.numpy()] = np.log2(ranks(model, shorter)) - before[several.numpy()]
-    return moved
+    """(U,) log2 of the rank without the item at `position`, minus log2 of the rank with it."""
+    return np.log2(ranks(model, erase(cases, position))) - before

@@ -27,8 +27,8 @@ class Inside(NamedTuple):
     """What was found in one row.
 
     Attributes:
-        seeds: of its trainings. Maps, measures and erasures are those of the first one.
-        average: maps averaged over the sample; `users`: those of the chosen users.
+        seeds: of its trainings. All but the maps is of all of them.
+        average: maps of the first training averaged over the sample; `users`: those of the chosen users.
         scores: (U,) NDCG@k of every case, mean over trainings.
     """
 
@@ -113,8 +113,8 @@ def _inside(
         seeds=[trained.config["seed"] for trained in row.seeds],
         average=average_maps(model, some),
         users=user_maps(model, cases.take(chosen), titles, ids),
-        measures=measure(model, some, len(ids)),
-        erasures=erasures(model, some),
+        measures=measure(models, some, len(ids)),
+        erasures=erasures(models, some),
         robustness=robustness(models, some, len(ids), k),
         scores=np.mean([ndcg(ranks(other, cases), k) for other in models], 0),
     )

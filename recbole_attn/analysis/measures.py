@@ -5,6 +5,7 @@ A weight counts by its size, also where it is negative: w_j = |weight_j| / Σ|we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ NAMES = {
 
 
 class Measures(NamedTuple):
-    """Of the first and of the final map of every layer and head, (users, layers, heads, len(NAMES)).
+    """Of the first and of the final map of every layer and head, (trainings, users, layers, heads, len(NAMES)).
 
     Attributes:
         before: of the first map, such as the plain softmax.
@@ -41,17 +42,33 @@ class Measures(NamedTuple):
     after: np.ndarray
     changed: bool
 
+    def by_user(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(users,) one measure of the first and of the final maps, averaged over trainings, layers and heads."""
+        place = list(NAMES).index(name)
+        return self.before[..., place].mean((0, 2, 3)), self.after[..., place].mean((0, 2, 3))
 
-def measure(model, cases: Cases, n_items: int, seed: int = 0) -> Measures:
-    """Measure the attention of a model on all cases; N counts padding, the seed draws the noise of drift."""
+
+def measure(models: Sequence, cases: Cases, n_items: int, seed: int = 0) -> Measures:
+    """Measure the attention of trainings of one model on all cases.
+
+    Args:
+        n_items: N, padding counted.
+        seed: draws the noise of drift, which every training meets.
+    """
     noisy = disturb(cases, "replace", NOISE, n_items, seed, spare_last=True)
+    before, after, changed = zip(*(_measure(model, cases, noisy) for model in models))
+    return Measures(np.stack(before), np.stack(after), any(changed))
+
+
+def _measure(model, cases: Cases, noisy: Cases) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Of one training: `before`, `after` and `changed`."""
     parts, rows, changed = [], [], False
     for seen, other in zip(look(model, cases), look(model, noisy)):
         changed |= any(len(layer) > 1 for layer in seen.maps)
         parts.append(torch.stack([_stage(seen, other, end) for end in (0, -1)]))
         rows.append(seen.rows)
-    values = torch.cat(parts, 1)[:, torch.cat(rows).argsort()].double().numpy()
-    return Measures(values[0], values[1], changed)
+    before, after = torch.cat(parts, 1)[:, torch.cat(rows).argsort()].double().numpy()
+    return before, after, changed
 
 
 def _stage(seen: Look, other: Look, end: int) -> Tensor:

@@ -85,6 +85,10 @@ def close_up(items: Tensor) -> Tensor:
 
 
 def erase(cases: Cases, position: Tensor) -> Cases:
-    """The cases without the item at one position (U,) each."""
-    items = close_up(cases.items.scatter(1, position[:, None], 0))
-    return cases._replace(items=items, length=cases.length - 1)
+    """The cases with a hole at one position (U,) each: no other item reads what is there.
+
+    All others keep their places. Closing the gap would move the later ones, so that a model with embedded positions
+    would answer to new places as well as to the loss of an item. A mechanism that counts places back from the number
+    of items, as AWRSR's `index: recent` does, is moved by one all the same.
+    """
+    return cases._replace(items=cases.items.scatter(1, position[:, None], 0))

@@ -7,42 +7,44 @@ from functools import partial
 from typing import Any
 
 from recbole_attn.analysis.findings import Findings, Inside
-from recbole_attn.analysis.groups import KEYS, Groups, group
+from recbole_attn.analysis.groups import KEYS
 from recbole_attn.analysis.maps import Maps
-from recbole_attn.analysis.page import heatmaps, plots, sentences
+from recbole_attn.analysis.page import grouped, heatmaps, plots, sentences
+from recbole_attn.analysis.page.scales import SHOWN, Scale, scales
 from recbole_attn.analysis.page.tables import measured
 from recbole_attn.compare.report.blocks import Figure, Section, Text
-from recbole_attn.compare.report.figures import group_names, plain, render
+from recbole_attn.compare.report.figures import plain, render
 
-_DAY = 86_400
-_REM = 6.5  # of an inch of a figure that keeps its width
+_REM = 6.5  # of an inch of a map
+_SIZE, _WIDTH = (4.8, 3.6), 26.0  # inches of a plot and its rem: two fill the page, and on a phone one scrolls
 
 
-def figure(found: Findings, name: str, title: str, note: str, plot: Callable[[Any], None], **options: Any) -> Figure:
-    width = options.pop("width", 0.0)
-    inline, standalone = render(plot, f"{found.dataset}-{name}", title, **options)
+def figure(
+    found: Findings,
+    name: str,
+    title: str,
+    note: str,
+    plot: Callable[[Any], None],
+    size: tuple[float, float] = _SIZE,
+    width: float = _WIDTH,
+) -> Figure:
+    """A figure that keeps its width, in rem, so that its letters do not shrink with the page."""
+    inline, standalone = render(plot, f"{found.dataset}-{name}", title, size)
     return Figure(found.dataset, title, note, f"figures/{plain(name)}.svg", inline, standalone, width)
 
 
 def averages(found: Findings) -> Iterator[Section]:
     """The average maps of each row."""
-    scales = _scales([row.average for row in found.rows])
-    for row in found.rows:
+    for row, colours in zip(found.rows, scales([row.average for row in found.rows])):
         figures = []
         for depth in range(len(row.average.layers)):
             note = sentences.of_average(found, row, depth)
-            figures.append(map_figure(found, row, row.average, depth, f"{row.name}-average", note, scales[depth]))
+            figures.append(map_figure(found, row, row.average, depth, f"{row.name}-average", note, colours[depth]))
         yield Section(f"Average maps of {row.name}", figures)
 
 
-def _scales(maps: Sequence[Maps]) -> list[heatmaps.Scale]:
-    """Of each layer, over all models."""
-    depths = range(max(len(one.layers) for one in maps))
-    return [heatmaps.weight_scale([one.layers[depth] for one in maps if depth < len(one.layers)]) for depth in depths]
-
-
 def map_figure(
-    found: Findings, row: Inside, maps: Maps, depth: int, name: str, note: str, weights: heatmaps.Scale
+    found: Findings, row: Inside, maps: Maps, depth: int, name: str, note: str, colours: dict[str, Scale]
 ) -> Figure:
     titled = maps.users is None
     size = heatmaps.size(maps.layers[depth], titled)
@@ -51,7 +53,7 @@ def map_figure(
         f"{name}-layer-{depth + 1}",
         f"{row.name}, layer {depth + 1}",
         note,
-        partial(heatmaps.draw_layer, maps=maps, depth=depth, titled=titled, weights=weights),
+        partial(heatmaps.draw_layer, maps=maps, depth=depth, titled=titled, scales=colours),
         size=size,
         width=size[0] * _REM,
     )
@@ -61,12 +63,12 @@ def chosen(found: Findings) -> Iterator[Section]:
     """The maps of single users, the newest items of each history."""
     for place, case in enumerate(found.chosen):
         user = found.cases.user[case]
-        figures, scales = [], _scales([row.users[place] for row in found.rows])
-        for row in found.rows:
+        figures = []
+        for row, colours in zip(found.rows, scales([row.users[place] for row in found.rows])):
             maps = row.users[place]
             for depth in range(len(maps.layers)):
-                note = sentences.of_user(maps, depth, found.targets[place])
-                figures.append(map_figure(found, row, maps, depth, f"{row.name}-user-{user}", note, scales[depth]))
+                note = sentences.of_user(maps, depth, found.targets[place], SHOWN)
+                figures.append(map_figure(found, row, maps, depth, f"{row.name}-user-{user}", note, colours[depth]))
         yield Section(f"User {user}", figures)
 
 
@@ -93,26 +95,8 @@ def noise(found: Findings) -> Iterator[Figure]:
         yield figure(found, f"noise-{name}", name.capitalize(), sentences.of_noise(found, kind), plot)
 
 
-def groups(found: Findings) -> Iterator[Figure]:
-    for key in KEYS:
-        groups = group(found.cases, key)
-        if groups is not None:
-            names = _group_names(groups)
-            plot = partial(plots.by_group, found=found, groups=groups, names=names)
-            title = f"By {KEYS[key]}"
-            yield figure(found, f"by-{key}", title, sentences.of_groups(found, groups, names), plot)
-
-
-def _group_names(groups: Groups) -> list[str]:
-    if groups.key != "gap":
-        return group_names(groups.edges)
-    highs = [_duration(high) for _, high in groups.edges]
-    names = [high if high == "0 s" else f"≤ {high}" for high in highs]
-    return [*names[:-1], f"> {highs[-2]}"] if len(highs) > 1 else names
-
-
-def _duration(seconds: int) -> str:
-    for unit, size in (("d", _DAY), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds} s"
+def groups(found: Findings, all_tried: Sequence[grouped.Tried]) -> Iterator[Figure]:
+    for groups, names in grouped.divided(found):
+        plot = partial(plots.by_group, found=found, groups=groups, names=names)
+        note = grouped.told(found, [one for one in all_tried if one.key == groups.key])
+        yield figure(found, f"by-{groups.key}", f"By {KEYS[groups.key]}", note, plot)

@@ -1,63 +1,17 @@
-"""Maps as figures: a layer a figure, heads in rows, and the maps of the mechanism in columns.
-
-Weights of all models in one layer share a scale, which diverges where some are negative. A keep-mask, which is no
-weight, has its own, from 0 to 1, and so has the change from the first map to the final one.
-"""
+"""Maps as figures: a layer a figure, heads in rows, and the maps of the mechanism in columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from recbole_attn.analysis.maps import Maps
+from recbole_attn.analysis.page.scales import SHOWN, Scale, panels, signed_root, signed_square
 from recbole_attn.analysis.page.sentences import shorten
 
-SHOWN = 20  # newest positions; the arrays have all
-CHANGE = "change"
-_FIRST = 3  # rows
 _PANEL, _TALL, _GAP, _BELOW, _LETTERS = 1.13, 1.9, 0.07, 0.7, 20  # inches, the tall for titles; letters of a title
-_BARS = {"keep-mask": "share kept", CHANGE: "change"}
-
-
-class Scale(NamedTuple):
-    """How values become colours; panels with one scale can be compared."""
-
-    low: float
-    high: float
-    diverging: bool
-
-
-def panels(layer: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The newest positions of each map (H, n, n), and the change from the first to the final one."""
-    cut = {name: found[:, -SHOWN:, -SHOWN:] for name, found in layer.items()}
-    names = list(cut)
-    return {**cut, CHANGE: cut[names[-1]] - cut[names[0]]} if len(names) > 1 else cut
-
-
-def weight_scale(layers: Sequence[dict[str, np.ndarray]]) -> Scale:
-    """The one scale of all weights in these layers, which are to be compared."""
-    weights = [found for layer in layers for name, found in panels(layer).items() if name not in _BARS]
-    high = max(_reach(found) for found in weights)
-    signed = any(np.nanmin(found) < -1e-6 for found in weights)
-    return Scale(-high if signed else 0, high, signed)
-
-
-def scales(shown: dict[str, np.ndarray], weights: Scale) -> dict[str, Scale]:
-    """The scale of each panel."""
-    own = {"keep-mask": Scale(0, 1, False)}
-    if CHANGE in shown:
-        reach = _reach(shown[CHANGE])
-        own[CHANGE] = Scale(-reach, reach, True)
-    return {name: own.get(name, weights) for name in shown}
-
-
-def _reach(found: np.ndarray) -> float:
-    """The size that all but the largest 1 % of the cells stay below, not counting rows that have next to no choice."""
-    later = found[:, _FIRST:] if found.shape[1] > 2 * _FIRST else found
-    sizes = np.abs(later[np.isfinite(later) & (later != 0)])
-    return float(np.quantile(sizes, 0.99)) if len(sizes) else 1.0
 
 
 def size(layer: dict[str, np.ndarray], titled: bool) -> tuple[float, float]:
@@ -75,28 +29,33 @@ def _height(titled: bool) -> float:
     return _TALL if titled else _PANEL
 
 
-def draw_layer(canvas, maps: Maps, depth: int, titled: bool, weights: Scale) -> None:
+def draw_layer(canvas, maps: Maps, depth: int, titled: bool, scales: dict[str, Scale]) -> None:
     """Draw the maps of one layer on an empty matplotlib figure; rows are named by titles, or by steps."""
     canvas.set_layout_engine("none")  # all places are known, and looking for them takes most of the time
     shown = panels(maps.layers[depth])
-    scale, heads = scales(shown, weights), next(iter(shown.values())).shape[0]
-    bars: dict[Scale, tuple[Any, str, list[int]]] = {}
+    heads, readable = next(iter(shown.values())).shape[0], _readable(shown)
+    bars: dict[Scale, tuple[Any, list[int]]] = {}
     for column, (name, found) in enumerate(shown.items()):
         for head in range(heads):
             height = _height(titled)
             bottom = _BELOW + (heads - 1 - head) * (height + _GAP)
             at = (_left(titled) + column * (_PANEL + _GAP), bottom, _PANEL, height)
             axes = _axes(canvas, at)
-            image = _draw(axes, found[head], scale[name])
+            image = _draw(axes, np.where(readable, found[head], np.nan), scales[name])
             _label(axes, maps.labels[-SHOWN:], titled, left=column == 0, bottom=head == heads - 1)
             if head == 0:
                 axes.set_title(name, fontsize=7, pad=3)
             if column == 0:
                 canvas.text(0.12 / canvas.get_figwidth(), (bottom + height / 2) / canvas.get_figheight(),
                             f"head {head + 1}", rotation=90, va="center", ha="center", fontsize=7)  # fmt: skip
-        bars.setdefault(scale[name], (image, _BARS.get(name, "weight"), []))[2].append(column)
-    for image, label, columns in bars.values():
-        _bar(canvas, image, label, columns, _left(titled))
+        bars.setdefault(scales[name], (image, []))[1].append(column)
+    for scale, (image, columns) in bars.items():
+        _bar(canvas, image, scale, columns, _left(titled))
+
+
+def _readable(shown: dict[str, np.ndarray]) -> np.ndarray:
+    """(n, n) the cells that are not 0 in all maps: a mechanism may give 0 to what may be read."""
+    return np.any([np.any(np.abs(found) > 0, 0) for found in shown.values()], 0)
 
 
 def _axes(canvas, at: Sequence[float]):
@@ -105,7 +64,7 @@ def _axes(canvas, at: Sequence[float]):
     return canvas.add_axes((at[0] / width, at[1] / height, at[2] / width, at[3] / height))
 
 
-def _bar(canvas, image, label: str, columns: list[int], left: float) -> None:
+def _bar(canvas, image, scale: Scale, columns: list[int], left: float) -> None:
     """The scale, below the first of its panels that stand together."""
     run = 1 + sum(columns[place + 1] == columns[0] + place + 1 for place in range(len(columns) - 1))
     width = min(run, 3) * (_PANEL + _GAP) - _GAP - 0.2
@@ -113,23 +72,28 @@ def _bar(canvas, image, label: str, columns: list[int], left: float) -> None:
         image,
         cax=_axes(canvas, (left + columns[0] * (_PANEL + _GAP) + 0.1, 0.34, width, 0.06)),
         orientation="horizontal",
-        extend={"weight": "max", "change": "both"}.get(label, "neither"),
+        extend="neither" if not scale.by_root else "both" if scale.diverging else "max",
     )
-    bar.set_label(label, fontsize=6, labelpad=1)
+    bar.set_label(scale.label, fontsize=6, labelpad=1)
+    bar.set_ticks(scale.ticks, labels=[f"{tick:g}".replace("-", "−") for tick in scale.ticks])
+    bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=6, length=2, pad=1)
-    bar.ax.locator_params(nbins=3)
     bar.outline.set_visible(False)
 
 
 def _draw(axes, found: np.ndarray, scale: Scale):
-    """What may not be read is left empty."""
+    """What may not be read, NaN, is left empty."""
+    from matplotlib.colors import FuncNorm, Normalize
+
     axes.grid(False)
     axes.tick_params(length=0, labelsize=6, pad=1)
     for side in axes.spines.values():
         side.set_visible(False)
     colours = "coolwarm" if scale.diverging else "viridis"
-    visible = np.where(found == 0, np.nan, found)
-    return axes.imshow(visible, cmap=colours, vmin=scale.low, vmax=scale.high, interpolation="none", aspect="auto")
+    norm = Normalize(scale.low, scale.high)
+    if scale.by_root:
+        norm = FuncNorm((signed_root, signed_square), scale.low, scale.high)
+    return axes.imshow(found, cmap=colours, norm=norm, interpolation="none", aspect="auto")
 
 
 def _label(axes, labels: Sequence[str], titled: bool, left: bool, bottom: bool) -> None:

@@ -17,16 +17,16 @@ def from_zero(axes) -> None:
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
 
 
-def legend(canvas) -> None:
-    canvas.legend(loc="outside upper left", ncols=3, fontsize=8, handlelength=2)
+def legend(canvas, columns: int = 2) -> None:
+    canvas.legend(loc="outside upper left", ncols=columns, fontsize=8, handlelength=2)
 
 
 def by_head(canvas, found: Findings, measure: str) -> None:
-    """One measure of every layer and head: the first map hollow, the final one filled; bars are 95 % intervals."""
+    """One measure of the layers and heads of each first training: the first map hollow, the final one filled."""
     axes, place = canvas.subplots(), list(NAMES).index(measure)
     stages = [(number, row, stage) for number, row in enumerate(found.rows) for stage in _stages(row)]
     for order, (number, row, stage) in enumerate(stages):
-        values = getattr(row.measures, stage)[..., place]
+        values = getattr(row.measures, stage)[0, ..., place]
         look = {**style_of(number), "linestyle": "none", "fillstyle": "none" if stage == "before" else "full"}
         aside = (order - (len(stages) - 1) / 2) * 0.6 / len(stages)
         one = estimate(values.reshape(len(values), -1))
@@ -45,7 +45,7 @@ def _stages(row: Inside) -> tuple[str, ...]:
 
 
 def _heads(row: Inside) -> list[str]:
-    return [f"{layer + 1}.{head + 1}" for layer, head in np.ndindex(row.measures.after.shape[1:3])]
+    return [f"{layer + 1}.{head + 1}" for layer, head in np.ndindex(row.measures.after.shape[2:4])]
 
 
 def _bars(axes, x: np.ndarray, one: Estimate, label: str, look: dict) -> None:
@@ -76,7 +76,7 @@ def by_erasure(canvas, found: Findings) -> None:
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_ylabel("|log₂ of the change of rank|")
     from_zero(axes)
-    legend(canvas)
+    legend(canvas, columns=len(CHOICES))
 
 
 def by_noise(canvas, found: Findings, kind: int) -> None:

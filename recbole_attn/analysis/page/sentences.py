@@ -6,12 +6,11 @@ import numpy as np
 
 from recbole_attn.analysis.estimates import Estimate, estimate
 from recbole_attn.analysis.findings import Findings, Inside
-from recbole_attn.analysis.groups import Groups
 from recbole_attn.analysis.maps import Maps
 from recbole_attn.analysis.measures import NAMES
 from recbole_attn.compare.statistics import LEVEL, Comparison
 
-DIGITS = {"items read": 1, "distance": 1, "entropy": 2}
+DIGITS = {"items read": 1, "distance": 2, "entropy": 2}
 _SHORT = 40  # letters of a title
 
 
@@ -38,63 +37,67 @@ def digits_of(measure: str) -> int:
 
 
 def of_measure(found: Findings, measure: str) -> str:
-    """What one measure, averaged over layers and heads, says of every row against the control."""
-    parts = [f"{NAMES[measure][0].upper()}{NAMES[measure][1:]}."]
-    digits = digits_of(measure)
-    for row in found.rows:
-        before, after = (_mean_of(stage, measure) for stage in (row.measures.before, row.measures.after))
-        parts.append(_of_row(found, row, before, after, measure, digits))
-    return " ".join(parts)
+    """What one measure, averaged over trainings, layers and heads, says of every row against the control."""
+    said = f"{NAMES[measure][0].upper()}{NAMES[measure][1:]}."
+    drawn = "Drawn: heads of each first training, with 95 % intervals. Means over heads and all trainings:"
+    return " ".join([said, drawn, *(_of_row(found, row, measure, digits_of(measure)) for row in found.rows)])
 
 
-def _of_row(found: Findings, row: Inside, before: np.ndarray, after: np.ndarray, measure: str, digits: int) -> str:
+def _of_row(found: Findings, row: Inside, measure: str, digits: int) -> str:
+    before, after = row.measures.by_user(measure)
     mean = float(estimate(after).mean)
     if not np.isfinite(mean):
         return f"{row.name}: cannot be measured."
     text = f"{row.name}: {mean:.{digits}f}"
     if row.measures.changed:
         change = estimate(after - before)
-        text += f", before its mechanism {float(estimate(before).mean):.{digits}f}"
-        text += "" if change.certain else " (no change shows)"
+        first = f"{float(estimate(before).mean):.{digits}f}"
+        text += f"; against its first map, {first}, {verdict(float(change.mean), change, digits)}"
     if found.base is not None and row is not found.base:
-        difference = estimate(after - _mean_of(found.base.measures.after, measure))
+        difference = estimate(after - found.base.measures.by_user(measure)[1])
         text += f"; against {found.base.name} {verdict(float(difference.mean), difference, digits)}"
     return text + "."
-
-
-def _mean_of(stage: np.ndarray, measure: str) -> np.ndarray:
-    """(users,) mean over layers and heads."""
-    return stage[..., list(NAMES).index(measure)].mean((1, 2))
 
 
 def of_average(found: Findings, row: Inside, depth: int) -> str:
     """What an averaged map shows, and what the mechanism changes in it."""
     text = (
-        f"Mean over {len(found.sample):,} users; rows read, columns are read, both in steps before the position that "
-        "predicts (0, bottom right); empty where nothing may be read."
+        f"Mean over {len(found.sample):,} users, of the first training; rows read, columns are read, both in steps "
+        "before the position that predicts (0, bottom right); empty where nothing may be read."
     )
     place = list(NAMES).index("distance")
-    before, after = (stage[:, depth, :, place].mean(1) for stage in (row.measures.before, row.measures.after))
+    before, after = (stage[0, :, depth, :, place].mean(1) for stage in (row.measures.before, row.measures.after))
     names = list(row.average.layers[depth])
+    if "keep-mask" in names:
+        text += f" {_of_keep_mask(row.average.layers[depth]['keep-mask'])}"
     if len(names) == 1:
-        return f"{text} The position that predicts looks back {float(estimate(after).mean):.1f} steps on average."
+        return f"{text} The position that predicts looks back {float(estimate(after).mean):.2f} steps on average."
     change = estimate(after - before)
     means = (
-        f"from {float(estimate(before).mean):.1f} steps ({names[0]}) to {float(estimate(after).mean):.1f} ({names[-1]})"
+        f"from {float(estimate(before).mean):.2f} steps ({names[0]}) to {float(estimate(after).mean):.2f} ({names[-1]})"
     )
-    how = verdict(float(change.mean), change, 1, "further back", "nearer")
+    how = verdict(float(change.mean), change, 2, "further back", "nearer")
     return f"{text} The mean distance looked back goes {means}: {how}."
 
 
-def of_user(maps: Maps, depth: int, target: str) -> str:
-    """The items that the position which predicts reads most, in the final map of one layer."""
+def _of_keep_mask(kept: np.ndarray) -> str:
+    """How much an attacker takes in the mean map: a calibrator that makes up for nothing changes nothing."""
+    taken = 1 - np.nanmin(np.where(kept == 0, np.nan, kept))
+    return f"On average the attacker takes {'less than 0.01 %' if taken < 1e-4 else f'up to {taken:.2%}'} of a weight."
+
+
+def of_user(maps: Maps, depth: int, target: str, shown: int) -> str:
+    """The items that the position which predicts reads most, of the `shown` newest ones, in a layer's final map."""
     final = list(maps.layers[depth].values())[-1][:, -1].mean(0)
     size = np.abs(final) / max(np.abs(final).sum(), 1e-12)
-    best = np.argsort(-size, kind="stable")[:3]
+    older = max(0, len(size) - shown)
+    best = older + np.argsort(-size[older:], kind="stable")[:3]
     named = [f"“{shorten(maps.labels[i])}” ({size[i]:.0%}, {_steps(len(size) - 1 - i)})" for i in best]
+    rest = f" {size[:older].sum():.0%} goes further back than is shown." if older else ""
     return (
-        f"The item to predict is “{shorten(target)}”. In the final map, mean over heads, most weight goes to "
-        f"{'; '.join(named)}. Titles are those of the rows, the newest at the bottom; columns have the same order."
+        f"The item to predict is “{shorten(target)}”. In the final map, mean over heads, most weight of the items "
+        f"shown goes to {'; '.join(named)}.{rest} Titles are those of the rows, the newest at the bottom; columns have "
+        "the same order."
     )
 
 
@@ -113,22 +116,36 @@ def of_erasing(found: Findings) -> list[str]:
     for row in found.rows:
         stages = [("first map", 0), ("final map", 1)] if row.measures.changed else [("weights", 1)]
         parts += [_erased(row, name, stage) for name, stage in stages]
+    meaning = {row.name: row.erasures.beyond_random[..., 0] for row in found.rows}
+    for row in found.rows:
+        if row.measures.changed:
+            said = _more_meaning(meaning[row.name][:, 1] - meaning[row.name][:, 0])
+            parts.append(f"{row.name}'s final weights against those of its first map: {said}.")
     for base, row in found.pairs:
-        difference = estimate(row.erasures.meaning[:, 1] - base.erasures.meaning[:, 1])
-        said = verdict(float(difference.mean), difference, 3, "more meaning", "less meaning")
+        said = _more_meaning(meaning[row.name][:, 1] - meaning[base.name][:, 1])
         parts.append(f"{row.name}'s final weights against {base.name}'s: {said}.")
     return parts
 
 
+def _more_meaning(values: np.ndarray) -> str:
+    """Whether the most attended item matters more, beyond a random one; (users,) differences of two maps."""
+    difference = estimate(values)
+    return verdict(float(difference.mean), difference, 3, "more meaning", "less meaning")
+
+
 def _erased(row: Inside, name: str, stage: int) -> str:
-    most, _, random = 2 ** estimate(row.erasures.size[:, stage]).mean
-    meaning = estimate(row.erasures.meaning[:, stage])
-    says = "they point at what matters" if meaning.mean > 0 else "the most attended item matters less than a random one"
+    most, least, random = 2 ** estimate(row.erasures.size[:, stage]).mean
+    beyond = estimate(row.erasures.beyond_random[:, stage])
     return (
-        f"{row.name}, {name}: × {most:.2f} without the most attended item, × {random:.2f} without a random one; "
-        f"{says if meaning.certain else 'the weights say no more than chance'} "
-        f"(log₂ difference {signed(float(meaning.mean), 3)}, {interval(meaning, 3)})."
+        f"{row.name}, {name}: × {most:.2f} without the most attended item, × {random:.2f} without a random one, "
+        f"× {least:.2f} without the least attended one. Against the random one, in log₂: the most attended item "
+        f"matters {_matters(beyond.at(0))}, the least attended one {_matters(beyond.at(1))}."
     )
+
+
+def _matters(beyond: Estimate) -> str:
+    told = "as much, as far as shows" if not beyond.certain else "more" if beyond.mean > 0 else "less"
+    return f"{told} ({signed(float(beyond.mean), 3)}, {interval(beyond, 3)})"
 
 
 def of_noise(found: Findings, kind: int) -> str:
@@ -141,15 +158,4 @@ def of_noise(found: Findings, kind: int) -> str:
     for base, row in found.pairs:
         difference = estimate(row.robustness.loss[:, kind] - base.robustness.loss[:, kind])
         parts.append(f"What {row.name} loses, against {base.name}: {verdict(float(difference.mean), difference, 4)}.")
-    return " ".join(parts)
-
-
-def of_groups(found: Findings, groups: Groups, names: list[str]) -> str:
-    """In which groups a row differs from the control."""
-    parts = ["Bars: 95 % interval over users."]
-    for base, row in found.pairs:
-        against = groups.against(row.scores, base.scores, found.cases.user)
-        certain = [(name, one) for name, one in zip(names, against) if one.low * one.high > 0]
-        told = "; ".join(f"{name}: {verdict(one.difference, one, 4, 'better', 'worse')}" for name, one in certain)
-        parts.append(f"{row.name} against {base.name}: {told or 'no difference shows in any group'}.")
     return " ".join(parts)

@@ -8,10 +8,11 @@ import numpy as np
 
 from recbole_attn.analysis.ablation import CONTROL
 from recbole_attn.analysis.estimates import Estimate, estimate
-from recbole_attn.analysis.findings import Findings
+from recbole_attn.analysis.findings import Findings, Inside
 from recbole_attn.analysis.groups import paired, sides
 from recbole_attn.analysis.measures import NAMES
 from recbole_attn.analysis.page import sentences
+from recbole_attn.analysis.page.scales import CHANGE
 from recbole_attn.compare.report.blocks import Cell, Grid, cells, number
 from recbole_attn.compare.statistics import holm, marks
 
@@ -39,23 +40,36 @@ def measured(found: Findings) -> list[str]:
 def by_head(found: Findings) -> Grid:
     names, rows = measured(found), []
     for row in found.rows:
-        for stage in ("first", "final") if row.measures.changed else ("final",):
-            values = row.measures.before if stage == "first" else row.measures.after
+        for stage, values in _stages(row):
             one = estimate(values)
             for layer, head in np.ndindex(values.shape[1:3]):
-                place = [_within(one.at(layer, head), name) for name in names]
+                place = [_within(one.at(layer, head), name, stage == CHANGE) for name in names]
                 rows.append(cells(row.name, stage, str(layer + 1), str(head + 1), *place))
     note = (
-        "Mean over users ± half of the 95 % interval, of the position that predicts. Heads of two trainings have no "
-        "common order: head 1 of one model is not head 1 of another."
+        "Mean over users ± half of the 95 % interval, of the position that predicts. Change: from the first to the "
+        "final map, paired by user, in bold where its interval leaves 0 out. Of each model's first training, since "
+        "heads of two trainings have no common order: head 1 of one model is not head 1 of another."
     )
     return Grid(["model", "map", "layer", "head", *names], rows, note)
 
 
-def _within(one: Estimate, name: str) -> Cell:
+def _stages(row: Inside) -> Iterator[tuple[str, np.ndarray]]:
+    """Each part of the table with its (users, layers, heads, measures), of the first training."""
+    before, after = row.measures.before[0], row.measures.after[0]
+    if row.measures.changed:
+        yield "first", before
+    yield "final", after
+    if row.measures.changed:
+        yield CHANGE, after - before
+
+
+def _within(one: Estimate, name: str, change: bool) -> Cell:
     place, digits = list(NAMES).index(name), sentences.digits_of(name)
     mean, high = float(one.mean[place]), float(one.high[place])
-    return Cell("–") if mean != mean else Cell(f"{mean:.{digits}f} ± {high - mean:.{digits}f}", mean)
+    if mean != mean:
+        return Cell("–")
+    told = sentences.signed(mean, digits) if change else f"{mean:.{digits}f}"
+    return Cell(f"{told} ± {high - mean:.{digits}f}", mean, best=change and bool(one.certain[place]))
 
 
 def users(found: Findings) -> Grid:
