@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from comparisons import arguments, options, results
@@ -22,6 +23,7 @@ from recbole_attn.compare.fingerprint import PACKAGE
 from recbole_attn.compare.plan import read_plan
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import trials_of
+from recbole_attn.errors import UserError
 
 distributed = pytest.importorskip("distributed")
 slow = pytest.mark.slow
@@ -50,7 +52,7 @@ def free_port():
 
 @pytest.fixture
 def cluster(folder):
-    """Address of the scheduler, and the two workers' processes."""
+    """Address of the scheduler, the two workers' processes, and its own."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     scheduler = start(folder, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
@@ -58,7 +60,7 @@ def cluster(folder):
     workers = [start(folder, "dask_worker", address, *plain, "--name", f"w{number}") for number in range(2)]
     with distributed.Client(address, timeout=60) as client:
         client.wait_for_workers(2, timeout=60)
-    yield address, workers
+    yield address, workers, scheduler
     for process in [*workers, scheduler]:
         process.kill()
         process.wait()
@@ -66,7 +68,7 @@ def cluster(folder):
 
 @slow
 def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, cluster, capsys):
-    address, workers = cluster
+    address, workers, _ = cluster
     command = arguments(folder, model="SASRec", seeds=3, epochs=60, stopping_step=60, engine="dask", address=address)
 
     def kill_a_worker_at_work():
@@ -111,6 +113,66 @@ def test_an_address_where_nobody_answers_is_refused(folder, capsys, monkeypatch)
     assert not list((folder / "results").glob("chains/*/"))
 
 
+@slow
+def test_a_scheduler_that_dies_ends_the_command_in_one_line_and_leaves_finished_trials(
+    folder, cluster, capsys, monkeypatch
+):
+    address, _, scheduler = cluster
+    endless = {"seeds": 1, "epochs": 10**6, "stopping_step": 10**6}
+    assert main(arguments(folder, model="Pop", **endless)) == 0
+    (finished,) = (folder / "results").glob("chains/*/result.json")
+    before = finished.read_bytes(), finished.stat().st_mtime_ns
+
+    def kill_once_a_trial_is_at_work(seconds):
+        begun = set((folder / "results").glob("chains/*/progress.json"))
+        if begun - {finished.with_name("progress.json")}:
+            scheduler.kill()
+        time.sleep(seconds)
+
+    monkeypatch.setattr("recbole_attn.compare.cluster.time", SimpleNamespace(sleep=kill_once_a_trial_is_at_work))
+    line = mistake(arguments(folder, model="Pop,SASRec", engine="dask", address=address, **endless), capsys)
+    assert line == f"error: the scheduler at {address} is gone; start it again, and the same command goes on"
+    assert (finished.read_bytes(), finished.stat().st_mtime_ns) == before
+    assert not list((folder / "results").glob("chains/*/failure.json"))
+
+
+class Task(NamedTuple):
+    key: str
+    cancelled: bool
+    status = "cancelled"
+
+    def done(self):
+        return self.cancelled
+
+
+class Dying:
+    """A client whose scheduler goes away while it is asked, and which Dask then closes."""
+
+    status = "running"
+
+    def __init__(self, cancels):
+        self.cancels = cancels
+
+    def submit(self, *_, key, **__):
+        return Task(key, self.cancels)
+
+    def processing(self):
+        raise distributed.comm.core.CommClosedError("in <TCP>: Stream is closed")
+
+    def cancel(self, *_, **__):
+        raise RuntimeError("Client is closed")
+
+
+@pytest.mark.parametrize("cancels", [True, False], ids=["tasks are cancelled", "the question fails"])
+def test_a_lost_scheduler_is_no_failure_of_its_trials(folder, cancels):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    trials = trials_of(plan, plan.rows[0])
+    store = Store(folder / "results" / "chains")
+    with pytest.raises(UserError, match="the scheduler at tcp://host:8786 is gone"):
+        Cluster(Dying(cancels), "tcp://host:8786").run(store, trials, lambda running: None)
+    assert store.failure(trials[0]) is None
+
+
 class Stub:
     """A client of Dask 2023.5, whose scheduler_info takes no arguments."""
 
@@ -144,5 +206,5 @@ def test_a_trial_that_the_cluster_lost_has_a_reason(folder):
     (trial,) = trials_of(plan, plan.rows[0])
     store = Store(folder / "results" / "chains")
     store.prepare(trial)
-    Cluster(None)._settle(store, trial, SimpleNamespace(status="error", exception=lambda: OSError("no\nroute")))
+    Cluster(None, "tcp://host:8786")._settle(store, trial, SimpleNamespace(status="error", exception=lambda: OSError("no\nroute")))
     assert store.failure(trial) == "lost on the cluster (OSError: no route)"

@@ -281,6 +281,12 @@ def test_a_mistake_is_one_line_and_touches_no_finished_trial(finished, wrong, sa
     assert {file: file.stat().st_mtime_ns for file in (finished / "results").rglob("*.json")} == before
 
 
+def test_a_cluster_without_dask_says_what_to_install(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    line = mistake(arguments(folder, model="Pop,BPR", engine="dask", address="tcp://localhost:1"), capsys)
+    assert line == "error: engine = dask: it is not installed; pip install 'dask[distributed]'"
+
+
 def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):
     (folder / "rows.yaml").write_text("compare:\n  rows:\n    a: {model: Pop}\n    a: {model: BPR}\n")
     line = mistake(arguments(folder, config_files=folder / "rows.yaml"), capsys)
