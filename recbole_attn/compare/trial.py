@@ -33,6 +33,7 @@ from recbole_attn.compare.store import (
     read_json,
     write_json,
 )
+from recbole_attn.compile_errors import could_not_compile, is_of_compiler
 from recbole_attn.config.layers import Layer
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
@@ -65,6 +66,8 @@ def reason(error: BaseException) -> str:
         return f"out of memory: {text}".rstrip(": ")
     if isinstance(error, UserError):
         return text
+    if is_of_compiler(error):
+        return could_not_compile(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
