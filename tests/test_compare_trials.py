@@ -212,6 +212,13 @@ def test_a_setting_that_some_rows_lack_reaches_those_that_have_it(folder):
     assert "n_heads" not in pop.settings
 
 
+def test_k_is_a_setting_of_the_models_that_have_it(folder):
+    plan = read_plan(options(folder, model="Pop,ItemKNN", seeds=1, k=3))
+    pop, neighbours = (trials_of(plan, row)[0] for row in plan.rows)
+    assert neighbours.config["k"] == 3
+    assert "k" not in pop.settings
+
+
 def test_rows_of_a_file_are_named_and_the_command_line_stands_above_them(folder):
     (folder / "ablation.yaml").write_text(
         "dataset: chains\nhidden_dropout_prob: 0.3\n"
@@ -256,6 +263,9 @@ WRONG = [
         {"metrics": "[GAUC,NDCG]", "valid_metric": "GAUC", "name": "new"},
         "valid_metric = GAUC: a comparison pairs users",
     ),
+    ({"users": "u1"}, "users: has no effect on a comparison; leave it out"),
+    ({"exclude_seen": True}, "exclude_seen: has no effect on a comparison"),
+    ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
 ]
