@@ -10,10 +10,11 @@ import shutil
 import struct
 import subprocess
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from comparisons import fork_trials, options, results, run
+from comparisons import SMALL_ATTENTION, fork_trials, options, results, run
 from runs import write_chains
 
 from recbole_attn.compare.board import Board
@@ -23,6 +24,7 @@ from recbole_attn.compare.report.figures import group_edges, group_names
 from recbole_attn.compare.report.html import to_html
 from recbole_attn.compare.report.markdown import to_markdown
 from recbole_attn.compare.report.tabular import escape
+from recbole_attn.compare.report.warnings import _seeds
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import trials_of
 
@@ -139,6 +141,38 @@ def test_groups_hold_about_equally_many_and_leave_nothing_out():
     assert min(members) > 150
     assert group_names(group_edges(np.array([3, 3, 3, 9]))) == ["3", "4–9"]
     assert group_names(group_edges(np.array([3, 3]))) == ["3"]
+
+
+def test_a_row_that_is_trained_in_one_pass_says_so_wherever_it_is_shown(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    (tmp_path / "rows.yaml").write_text(
+        "compare: {name: rows, baseline: quick, rows: {prefixes: {model: AttnSASRec},"
+        " quick: {model: AttnSASRec, training: sequence}, in one pass: {model: FocusedSASRec, training: sequence}}}"
+    )
+    printed, _ = run(tmp_path, config_files=tmp_path / "rows.yaml", **SMALL_ATTENTION)
+    found = tmp_path / "results" / "rows"
+    shown = {file.name: file.read_text() for file in found.iterdir() if file.suffix in (".md", ".html", ".csv", ".tex")}
+    shown |= {"terminal": printed, "figure": (found / "figures" / "chains-cost.svg").read_text()}
+    for place, text in shown.items():
+        assert "quick (one pass)" in text, place
+        assert not re.search(r"\bquick\b(?! \(one pass\))", text), place
+        assert "prefixes (one" not in text and "in one pass (one" not in text, place
+    assert "Against quick (one pass) on chains" in shown["report.md"]
+
+
+def seeds_warned_of(planned, **finished):
+    lines = [SimpleNamespace(name=name, results=[{}] * count) for name, count in finished.items()]
+    return _seeds(SimpleNamespace(plan=SimpleNamespace(seeds=planned)), SimpleNamespace(finished=lines))
+
+
+def test_the_seeds_that_count_are_those_that_finished():
+    assert seeds_warned_of(5, Pop=5, BPR=3) == []
+    assert seeds_warned_of(1, Pop=1, BPR=1) == ["Fewer than 3 seeds (1): their spread says little; add --seeds=5."]
+    (one,) = seeds_warned_of(5, Pop=5, BPR=2)
+    assert one == "Fewer than 3 seeds (BPR: 2): their spread says little; the same command tries the others again."
+    assert "(Pop: 2, BPR: 1)" in seeds_warned_of(2, Pop=2, BPR=1)[0]
 
 
 def chromium(folder, *arguments):
