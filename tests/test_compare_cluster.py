@@ -21,7 +21,9 @@ from recbole_attn.cli import main
 from recbole_attn.compare.cluster import Cluster, connect
 from recbole_attn.compare.fingerprint import PACKAGE
 from recbole_attn.compare.plan import read_plan
+from recbole_attn.compare.schedule import THREADS
 from recbole_attn.compare.store import Store
+from recbole_attn.compare.trial import GPUS, configure
 from recbole_attn.compare.trials import trials_of
 from recbole_attn.errors import UserError
 
@@ -177,7 +179,7 @@ class Stub:
     """A client of Dask 2023.5, whose scheduler_info takes no arguments."""
 
     def __init__(self, address, timeout):
-        self.workers = {f"w{number}": {"resources": {"GPU": number == 6}} for number in range(7)}
+        self.workers = {f"w{number}": {"nthreads": 1, "resources": {"GPU": number == 6}} for number in range(7)}
 
     def __enter__(self):
         return self
@@ -199,6 +201,42 @@ def test_resources_are_looked_for_on_all_workers_whatever_the_version_of_dask(cl
     monkeypatch.setattr(distributed, "Client", client)
     with connect("tcp://host:8786", {"GPU": 1}) as cluster:
         assert cluster.resources == {"GPU": 1}
+        assert cluster.at_once == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "at_once"), [(None, 12), ({"CPU": 4}, 4), ({"CPU": 3, "GPU": 1}, 2), ({"GPU": 0}, 12)]
+)
+def test_trials_at_one_time_are_as_many_as_threads_and_resources_of_the_workers_allow(resources, at_once):
+    offers = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0}]
+    workers = {f"w{number}": {"nthreads": 4, "resources": offer} for number, offer in enumerate(offers)}
+    client = SimpleNamespace(scheduler_info=lambda: {"workers": workers})
+    assert Cluster(client, "tcp://host:8786", resources).at_once == at_once
+
+
+def test_a_trial_on_a_cluster_has_the_threads_it_asks_for_and_the_gpus_of_its_worker(folder, monkeypatch):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    (trial,) = trials_of(plan, plan.rows[0])
+    store = Store(folder / "results" / "chains")
+    submitted = []
+    client = SimpleNamespace(submit=lambda function, *arguments, **_: submitted.append((function, arguments)))
+    Cluster(client, "tcp://host:8786", {"CPU": 3, "GPU": 1})._submit(store, trial)
+    ((function, arguments),) = submitted
+    for name in THREADS:
+        monkeypatch.setenv(name, "1")  # as Dask sets it in its workers
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    found = {}
+
+    def popen(command, env, **_):
+        found.update(env)
+        return SimpleNamespace(wait=lambda timeout=None: 1, poll=lambda: 1)
+
+    monkeypatch.setattr("recbole_attn.compare.schedule.subprocess.Popen", popen)
+    function(*arguments)
+    assert [found[name] for name in THREADS] == ["3", "3", "3"]
+    monkeypatch.setenv(GPUS, found[GPUS])
+    config = configure(trial._asdict(), store.of(trial))
+    assert config["gpu_id"] == os.environ["CUDA_VISIBLE_DEVICES"] == "5"  # RecBole would have made it 0
 
 
 def test_a_trial_that_the_cluster_lost_has_a_reason(folder):
@@ -206,5 +244,7 @@ def test_a_trial_that_the_cluster_lost_has_a_reason(folder):
     (trial,) = trials_of(plan, plan.rows[0])
     store = Store(folder / "results" / "chains")
     store.prepare(trial)
-    Cluster(None, "tcp://host:8786")._settle(store, trial, SimpleNamespace(status="error", exception=lambda: OSError("no\nroute")))
+    Cluster(None, "tcp://host:8786")._settle(
+        store, trial, SimpleNamespace(status="error", exception=lambda: OSError("no\nroute"))
+    )
     assert store.failure(trial) == "lost on the cluster (OSError: no route)"

@@ -121,8 +121,8 @@ def test_a_death_names_its_signal():
 def test_a_killed_trial_fails_its_row_and_the_same_command_completes_it(folder, started, monkeypatch):
     quick = schedule.start
 
-    def start_and_kill(folder, jobs=1):
-        process = quick(folder, jobs)
+    def start_and_kill(folder, changes=None):
+        process = quick(folder, changes)
         os.kill(process.pid, signal.SIGKILL)
         return process
 
@@ -268,6 +268,7 @@ WRONG = [
     ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
+    ({"resources": "{CPU: 2}"}, "resources = {'CPU': 2}: needs an engine; add --engine=dask"),
 ]
 
 

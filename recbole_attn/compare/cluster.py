@@ -28,7 +28,8 @@ class Cluster:
 
     Args:
         address: of its scheduler.
-        resources: what a trial takes of a worker, as its `dask worker --resources` names it, such as {"GPU": 1}.
+        resources: what a trial takes of a worker, as its `dask worker --resources` names it, such as
+            {"CPU": 4, "GPU": 1}. CPU is also the number of its threads.
     """
 
     def __init__(self, client, address: str, resources: dict[str, float] | None = None):
@@ -56,6 +57,11 @@ class Cluster:
             with contextlib.suppress(Exception):  # a scheduler that is gone has nothing left to cancel
                 self.client.cancel(list(futures), force=True)
 
+    @property
+    def at_once(self) -> int:
+        """How many trials the workers run at one time."""
+        return sum(_room(worker, self.resources or {}) for worker in _workers(self.client).values())
+
     def _require_scheduler(self, done: Sequence[Any]) -> None:
         """Nobody but Dask cancels a task while it is waited for: when the connection is lost."""
         if self.client.status != "running" or any(future.status == "cancelled" for future in done):
@@ -73,7 +79,8 @@ class Cluster:
 
     def _submit(self, store: Store, trial: Trial):
         key = f"{trial.key}-{uuid.uuid4().hex[:8]}"
-        return self.client.submit(run_folder, str(store.prepare(trial)), key=key, resources=self.resources)
+        threads = (self.resources or {}).get("CPU")
+        return self.client.submit(run_folder, str(store.prepare(trial)), threads, key=key, resources=self.resources)
 
     def _settle(self, store: Store, trial: Trial, future) -> None:
         if future.status != "finished" and not store.failure(trial):
@@ -110,6 +117,12 @@ def _workers(client) -> dict[str, Any]:
     """All workers, by address. Dask lists the first five alone since it can be told how many."""
     can_be_told = "n_workers" in inspect.signature(client.scheduler_info).parameters
     return client.scheduler_info(**({"n_workers": -1} if can_be_told else {}))["workers"]
+
+
+def _room(worker: dict[str, Any], resources: dict[str, float]) -> int:
+    """How many trials a worker runs at one time: one a thread, as far as its resources reach."""
+    offer = worker.get("resources", {})
+    return int(min([worker["nthreads"], *(offer.get(name, 0) // need for name, need in resources.items() if need)]))
 
 
 def _require_workers(address: str, workers: dict[str, Any], resources: dict[str, float]) -> None:

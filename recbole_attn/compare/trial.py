@@ -41,6 +41,9 @@ from recbole_attn.run import begin, load, make_trainer, result_of
 from recbole_attn.trainer import with_checkpoints
 from recbole_attn.writing import write_atomically
 
+# Which GPUs a worker of a cluster lets its trials see: RecBole overwrites CUDA_VISIBLE_DEVICES with its gpu_id.
+GPUS = "RECBOLE_ATTN_GPUS"
+
 
 def main(folder: Path) -> int:
     """Run the trial of `folder` unless it is done. Returns 0, or 1 after writing failure.json."""
@@ -154,6 +157,8 @@ def finish(folder: Path, specification: dict[str, Any], trainer, loaders: tuple,
 def configure(specification: dict[str, Any], folder: Path):
     """The Config of a trial; nothing in it is drawn on a screen."""
     settings = {**specification["settings"], "show_progress": False}
+    if GPUS in os.environ:
+        settings["gpu_id"] = os.environ[GPUS]
     config = load_settings(specification["model"], specification["dataset"], layers=[Layer("trial", settings)]).config
     config["checkpoint_dir"] = str(folder / "training")
     if is_computed(config):
@@ -175,6 +180,7 @@ def report_progress(folder: Path, trainer, epoch: int, score: float) -> None:
             "epoch": epoch + 1,
             "best": trainer.best_valid_score,
             "best_epoch": trainer.best_epoch,
+            "limit": trainer.epochs,
             "seconds_per_epoch": sum(spent) / len(spent),
         },
     )
