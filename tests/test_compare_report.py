@@ -25,7 +25,8 @@ from recbole_attn.compare.report.html import to_html
 from recbole_attn.compare.report.markdown import to_markdown
 from recbole_attn.compare.report.tabular import escape
 from recbole_attn.compare.report.warnings import _seeds
-from recbole_attn.compare.store import Store
+from recbole_attn.compare.store import Store, write_json
+from recbole_attn.compare.trial import report_progress
 from recbole_attn.compare.trials import trials_of
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -148,18 +149,18 @@ def test_a_row_that_is_trained_in_one_pass_says_so_wherever_it_is_shown(tmp_path
     monkeypatch.chdir(tmp_path)
     fork_trials(monkeypatch)
     (tmp_path / "rows.yaml").write_text(
-        "compare: {name: rows, baseline: quick, rows: {prefixes: {model: AttnSASRec},"
-        " quick: {model: AttnSASRec, training: sequence}, in one pass: {model: FocusedSASRec, training: sequence}}}"
+        "compare: {name: rows, baseline: velox, rows: {prefixes: {model: AttnSASRec},"
+        " velox: {model: AttnSASRec, training: sequence}, in one pass: {model: FocusedSASRec, training: sequence}}}"
     )
     printed, _ = run(tmp_path, config_files=tmp_path / "rows.yaml", **SMALL_ATTENTION)
     found = tmp_path / "results" / "rows"
     shown = {file.name: file.read_text() for file in found.iterdir() if file.suffix in (".md", ".html", ".csv", ".tex")}
     shown |= {"terminal": printed, "figure": (found / "figures" / "chains-cost.svg").read_text()}
     for place, text in shown.items():
-        assert "quick (one pass)" in text, place
+        assert "velox (one pass)" in text, place
         assert not re.search(r"\bquick\b(?! \(one pass\))", text), place
         assert "prefixes (one" not in text and "in one pass (one" not in text, place
-    assert "Against quick (one pass) on chains" in shown["report.md"]
+    assert "Against velox (one pass) on chains" in shown["report.md"]
 
 
 def seeds_warned_of(planned, **finished):
@@ -246,7 +247,7 @@ def watched(report, terminal):
     plan = read_plan(options(report, model="Pop,BPR,SASRec", seeds=2, baseline="Pop", **{"SASRec.learning_rate": 1e30}))
     trials = [trial for row in plan.rows for trial in trials_of(plan, row)]
     screen = Screen(terminal)
-    return trials, screen, Board(Store(report / "results" / "chains"), trials, jobs=1, stream=screen)
+    return trials, screen, Board(Store(report / "results" / "chains"), trials, at_once=1, stream=screen)
 
 
 def test_without_a_terminal_progress_is_plain_lines(report):
@@ -271,6 +272,48 @@ def test_on_a_terminal_the_table_shows_the_epoch_and_is_drawn_over(report):
     assert "epoch 3, best 0.1234 in epoch 2, 2.0 s each" in first
     board([])
     assert screen.getvalue()[len(first) :].startswith("\x1b[5F\x1b[J")
+
+
+def left(folder, plan, at_once, **progress):
+    """What the board says of the time left when the first trial of every named row is running."""
+    trials = [trial for row in plan.rows for trial in trials_of(plan, row)]
+    store = Store(folder)
+    running = []
+    for row, (epoch, seconds) in progress.items():
+        running.append(next(trial for trial in trials if trial.row == row))
+        shown = {"epoch": epoch, "limit": 100, "best": 0.1, "best_epoch": 0, "seconds_per_epoch": seconds}
+        write_json(store.prepare(running[-1]) / "progress.json", shown)
+    board = Board(store, trials, at_once, stream=Screen(terminal=True))
+    board(running)
+    return board.lines(running)[-1]
+
+
+def test_before_a_trial_has_finished_its_last_epoch_bounds_the_time_left(report, tmp_path):
+    plan = read_plan(options(report, model="BPR,SASRec", seeds=2))
+    assert left(tmp_path, plan, 1) == "4 waiting"
+    alone = left(tmp_path, plan, 1, BPR=(40, 3.0))  # 180 s of its own, 300 s each of the three others
+    assert alone == "1 running, 3 waiting; at most 18 min left"
+    assert left(tmp_path, plan, 2, BPR=(40, 3.0), SASRec=(0, 6.0)).endswith("; at most 14 min left")
+
+
+def test_finished_trials_tell_more_than_the_limit(report, tmp_path):
+    plan = read_plan(options(report, model="BPR", seeds=3))
+    (store, first) = Store(tmp_path), trials_of(plan, plan.rows[0])[0]
+    write_json(store.prepare(first) / "result.json", {"seconds": 600})
+    write_json(store.of(first) / "progress.json", {"epoch": 9, "limit": 100, "seconds_per_epoch": 60})
+    assert Board(store, trials_of(plan, plan.rows[0]), at_once=1, stream=Screen(True)).lines([])[-1] == (
+        "1 done, 2 waiting; about 20 min left"
+    )
+
+
+def test_the_progress_of_a_trial_has_what_the_board_reads(tmp_path):
+    spent = SimpleNamespace(train_seconds=2.0, valid_seconds=None)
+    trainer = SimpleNamespace(history=[spent], best_valid_score=0.1, best_epoch=0, epochs=7)
+    report_progress(tmp_path, trainer, 0, 0.1)
+    assert json.loads((tmp_path / "progress.json").read_text()) == {
+        **{"epoch": 1, "limit": 7, "best": 0.1, "best_epoch": 0},
+        "seconds_per_epoch": 2.0,
+    }
 
 
 def test_without_matplotlib_the_report_says_what_figures_need(report, monkeypatch):

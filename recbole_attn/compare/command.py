@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_attn.compare.board import Board
 from recbole_attn.compare.cluster import connect
@@ -20,7 +20,12 @@ from recbole_attn.compare.trials import Trial, trials_of
 from recbole_attn.config.command_line import run_options
 from recbole_attn.errors import UserError
 
-Runner = Callable[..., None]
+
+class Runner(NamedTuple):
+    """What runs trials, and how many at one time."""
+
+    run: Callable[..., None]
+    at_once: int
 
 
 def compare(options: Mapping[str, Any]) -> tuple[str, int]:
@@ -35,9 +40,9 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
     store = Store(plan.folder)
     with store.locked():
-        with runner(options) as run_missing:
+        with runner(options) as chosen:
             store.check_protocol([*(trial for trials in default.values() for trial in trials), *candidates])
-            session = Session(store, run_missing, options)
+            session = Session(store, chosen, _option(options, "rerun"))
             session.run(candidates)
             trials = {row.name: trials_of(plan, row, choose(store, tuned.get(row.name, ()))) for row in plan.rows}
             session.run([trial for row in trials.values() for trial in row])
@@ -55,11 +60,13 @@ def runner(options: Mapping[str, Any]) -> Iterator[Runner]:
     """
     if options.get("engine"):
         with connect(options.get("address"), options.get("resources")) as cluster:
-            yield cluster.run
-    elif options.get("address"):
-        raise UserError(f"address = {options['address']}: needs an engine; add --engine=dask")
-    else:
-        yield functools.partial(run_here, jobs=_option(options, "jobs"))
+            yield Runner(cluster.run, cluster.at_once)
+        return
+    for name in ("address", "resources"):
+        if options.get(name):
+            raise UserError(f"{name} = {options[name]}: needs an engine; add --engine=dask")
+    jobs = _option(options, "jobs")
+    yield Runner(functools.partial(run_here, jobs=jobs), jobs)
 
 
 def _option(options: Mapping[str, Any], name: str) -> Any:
@@ -70,9 +77,8 @@ def _option(options: Mapping[str, Any], name: str) -> Any:
 class Session:
     """Runs trials that have no result yet; with --rerun, all that this command has not run itself."""
 
-    def __init__(self, store: Store, run_missing: Runner, options: Mapping[str, Any]):
-        self.store, self.run_missing = store, run_missing
-        self.jobs, self.rerun = _option(options, "jobs"), _option(options, "rerun")
+    def __init__(self, store: Store, runner: Runner, rerun: bool):
+        self.store, self.runner, self.rerun = store, runner, rerun
         self._done: set[str] = set()
 
     def run(self, trials: Sequence[Trial]) -> None:
@@ -82,6 +88,6 @@ class Session:
                 self.store.adopt(trial)
             elif trial.key not in self._done:
                 self.store.forget(trial)
-        board = Board(self.store, unique, self.jobs)
-        self.run_missing(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
+        board = Board(self.store, unique, self.runner.at_once)
+        self.runner.run(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
         self._done |= {trial.key for trial in unique}

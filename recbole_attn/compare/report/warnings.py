@@ -10,7 +10,14 @@ _FEW_SEEDS = 3
 
 def warnings(outcome: Outcome, table: Table) -> list[str]:
     """One sentence for each doubt."""
-    return [*_seeds(outcome, table), *_limits(table), *_ties(table), *_splits(table), *_sampling(table), *_tuning(outcome)]
+    return [
+        *_seeds(outcome, table),
+        *_limits(table),
+        *_ties(table),
+        *_splits(table),
+        *_sampling(table),
+        *_tuning(outcome),
+    ]
 
 
 def remaining(table: Table) -> list[str]:
