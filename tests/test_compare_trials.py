@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from comparisons import arguments, fork_trials, options, results, run
+from comparisons import arguments, fork_trials, options, results, run, write_timed
 from runs import mistake, write_chains
 
 from recbole_attn.cli import main
@@ -296,6 +297,47 @@ def test_a_cluster_without_dask_says_what_to_install(folder, capsys, monkeypatch
     monkeypatch.setitem(sys.modules, "distributed", None)
     line = mistake(arguments(folder, model="Pop,BPR", engine="dask", address="tcp://localhost:1"), capsys)
     assert line == "error: engine = dask: it is not installed; pip install 'dask[distributed]'"
+
+
+def test_a_data_set_that_recbole_knows_is_downloaded_as_for_a_single_run(tmp_path, started, monkeypatch):
+    def download(url, folder):
+        write_chains(tmp_path, name="source")
+        with zipfile.ZipFile(Path(folder) / "ml-1m.zip", "w") as archive:
+            archive.write(tmp_path / "source" / "source.inter", "ml-1m.inter")
+        return str(Path(folder) / "ml-1m.zip")
+
+    monkeypatch.setattr("recbole.data.dataset.dataset.decide_download", lambda url: True)
+    monkeypatch.setattr("recbole.data.dataset.dataset.download_url", download)
+    run(tmp_path, model="Pop,BPR", dataset="ml-1m")
+    assert {row for row, _ in results(tmp_path, "ml-1m")} == {"Pop", "BPR"}
+
+
+def test_a_download_that_fails_is_one_line(tmp_path, started, capsys, monkeypatch):
+    def offline(url):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("recbole.data.dataset.dataset.decide_download", offline)
+    line = mistake(arguments(tmp_path, model="Pop,BPR", dataset="ml-1m"), capsys)
+    assert "dataset=ml-1m: the download failed (Network is unreachable); its files belong in" in line
+    assert not started
+
+
+def test_a_split_along_time_of_mere_positions_is_refused_before_anything_runs(folder, started, capsys):
+    """The times of chains count each user's steps."""
+    split = {"eval_args.split": "{TS: [.8, .1, .1]}"}
+    line = mistake(arguments(folder, model="Pop,SASRec", **split), capsys)
+    assert "the timestamps of chains are mere positions; use LS or RS" in line
+    assert not started
+    assert main(arguments(folder, model="Pop,SASRec")) == 0  # nothing of it was noted as the folder's protocol
+
+
+def test_a_split_along_time_of_times_runs(folder, started):
+    draw = random.Random(0)
+    rows = [(f"u{user}", f"i{draw.randrange(20)}", draw.randrange(10**6)) for user in range(40) for _ in range(9)]
+    write_timed(folder, rows)
+    run(folder, model="Pop,SASRec", dataset="timed", **{"eval_args.split": "{TS: [.8, .1, .1]}"})
+    assert len(started) == 2
+    assert {row for row, _ in results(folder, "timed")} == {"Pop", "SASRec"}
 
 
 def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):

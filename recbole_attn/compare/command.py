@@ -16,7 +16,7 @@ from recbole_attn.compare.report import write_report
 from recbole_attn.compare.report.terminal import terminal
 from recbole_attn.compare.schedule import run_here
 from recbole_attn.compare.store import Store
-from recbole_attn.compare.trials import Trial, trials_of
+from recbole_attn.compare.trials import Trial, check_splits, trials_of
 from recbole_attn.config.command_line import run_options
 from recbole_attn.errors import UserError
 
@@ -41,7 +41,9 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     store = Store(plan.folder)
     with store.locked():
         with runner(options) as chosen:
-            store.check_protocol([*(trial for trials in default.values() for trial in trials), *candidates])
+            asked = [*(trial for trials in default.values() for trial in trials), *candidates]
+            check_splits([trial for trial in asked if not store.result(trial)])
+            store.check_protocol(asked)
             session = Session(store, chosen, _option(options, "rerun"))
             session.run(candidates)
             trials = {row.name: trials_of(plan, row, choose(store, tuned.get(row.name, ()))) for row in plan.rows}
