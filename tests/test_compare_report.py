@@ -20,9 +20,10 @@ from runs import write_chains
 from recbole_attn.compare.board import Board
 from recbole_attn.compare.plan import read_plan
 from recbole_attn.compare.report.blocks import Cell, Grid, Section, Text
-from recbole_attn.compare.report.figures import group_edges, group_names
+from recbole_attn.compare.report.figures import group_edges, group_names, style_of
 from recbole_attn.compare.report.html import to_html
 from recbole_attn.compare.report.markdown import to_markdown
+from recbole_attn.compare.report.sweeps import sweeps
 from recbole_attn.compare.report.tabular import escape
 from recbole_attn.compare.report.warnings import _seeds
 from recbole_attn.compare.store import Store, write_json
@@ -161,6 +162,51 @@ def test_a_row_that_is_trained_in_one_pass_says_so_wherever_it_is_shown(tmp_path
         assert not re.search(r"\bquick\b(?! \(one pass\))", text), place
         assert "prefixes (one" not in text and "in one pass (one" not in text, place
     assert "Against velox (one pass) on chains" in shown["report.md"]
+
+
+def table_of(baseline, **configs):
+    lines = [SimpleNamespace(name=name, results=[{"config": config}]) for name, config in configs.items()]
+    return SimpleNamespace(finished=lines, baseline=baseline)
+
+
+def test_rows_that_move_one_number_of_the_baseline_are_a_sweep():
+    base = {"model": "FAIR", "seed": 1, "alpha": 0.1, "n_codes": 16, "whiten": True, "quantizer": "opq"}
+    table = table_of(
+        "base",
+        none={**base, "alpha": 0},
+        base=base,
+        much={**base, "alpha": 1, "seed": 2, "data_path": "elsewhere"},
+        fewer={**base, "n_codes": 8},  # two values are no sweep
+        both={**base, "alpha": 2, "n_codes": 8},
+        plain={**base, "whiten": False},
+        other={**base, "quantizer": "pq"},
+        RPG={**base, "model": "RPG"},
+    )
+    found = {setting: [(value, line.name) for value, line in points] for setting, points in sweeps(table).items()}
+    assert found == {"alpha": [(0, "none"), (0.1, "base"), (1, "much")]}
+    assert sweeps(table_of("failed", none=base)) == {}
+
+
+def test_a_sweep_has_a_figure_with_a_panel_for_each_setting(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    moved = [("embedding_size", value) for value in (4, 16)] + [("learning_rate", value) for value in (0.01, 0.1)]
+    rows = {"base": {"model": "BPR", "embedding_size": 8}, "Pop": {}} | {
+        f"{key} {value}": {"model": "BPR", "embedding_size": 8, key: value} for key, value in moved
+    }
+    (tmp_path / "rows.yaml").write_text(json.dumps({"compare": {"name": "rows", "baseline": "base", "rows": rows}}))
+    assert run(tmp_path, config_files=tmp_path / "rows.yaml", seeds=2)[1] == 0
+    found = tmp_path / "results" / "rows"
+    drawn = (found / "figures" / "chains-sweeps.svg").read_text()
+    assert all(f">{text}<" in drawn for text in ("embedding_size", "learning_rate", "value of base", "test", "16"))
+    assert "NDCG@10 against embedding_size, learning_rate" in (found / "report.md").read_text()
+    assert (found / "report.html").read_text().count("<svg ") == 6
+
+
+def test_rows_of_many_colours_are_told_apart_without_lines():
+    looks = [(look["color"], look["marker"], look["fillstyle"]) for look in map(style_of, range(24))]
+    assert len(set(looks)) == 24
 
 
 def seeds_warned_of(planned, **finished):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     Raises:
         UserError: a mistake in what was asked for; nothing has run then.
     """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     plan = read_plan(options)
     tuned = grids(plan)
     default = {row.name: trials_of(plan, row) for row in plan.rows}
