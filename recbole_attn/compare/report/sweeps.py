@@ -103,4 +103,4 @@ def _test(line: Line, metric: str) -> list[float]:
 
 
 def _validation(line: Line, metric: str) -> list[float]:
-    return [result["valid"][metric] for result in line.results]
+    return [result["valid"].get(metric, math.nan) for result in line.results]
