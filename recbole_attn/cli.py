@@ -10,6 +10,7 @@ from recbole.utils import ModelType
 
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.compare.plan import is_comparison
+from recbole_attn.compile_errors import could_not_compile, is_of_compiler
 from recbole_attn.config.command_line import PREDICTION, parse_command_line, run_options
 from recbole_attn.config.describe import describe, help_text
 from recbole_attn.config.settings import Settings, load_settings
@@ -20,8 +21,12 @@ from recbole_attn.recommender import Recommender, read_histories
 from recbole_attn.run import Result, run
 
 INCOMPLETE, MISTAKE = 1, 2
-# Options that a single run takes; `k` is a setting of some of RecBole's models as well.
+# Options that a single run and a comparison take; `k` is a setting of some of RecBole's models as well.
 _OF_ONE_RUN = {"model", "dataset", "config_files", "resume", "show_config", "help", "k"}
+_OF_A_COMPARISON = {
+    *("model", "dataset", "config_files", "seeds", "baseline", "name", "results", "jobs", "rerun"),
+    *("engine", "address", "resources", "show_config", "help", "k"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,14 +54,27 @@ def _answer(options: dict[str, Any]) -> str:
         return _analyze(options)
     if options.get("predict") or options.get("checkpoint"):
         return _predict(options)
-    surplus = sorted(set(options) & set(run_options()) - _OF_ONE_RUN)
-    if surplus:
-        raise UserError(f"{surplus[0]}: has no effect on a single run; leave it out (--help says what it is for)")
+    _refuse_surplus(options, _OF_ONE_RUN, "a single run")
     settings = _settings(options)
     if options.get("show_config"):
         return describe(settings)
     sequential = settings.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    return summary(run(settings.config, options.get("resume")), sequential)
+    return summary(_run(settings.config, options.get("resume")), sequential)
+
+
+def _refuse_surplus(options: Mapping[str, Any], taken: set[str], command: str) -> None:
+    surplus = sorted(set(options) & set(run_options()) - taken)
+    if surplus:
+        raise UserError(f"{surplus[0]}: has no effect on {command}; leave it out (--help says what it is for)")
+
+
+def _run(config, resume: str | None) -> Result:
+    try:
+        return run(config, resume)
+    except Exception as error:
+        if is_of_compiler(error):  # found at the first batch: only compiling shows whether a compiler works
+            raise UserError(could_not_compile(error)) from error
+        raise
 
 
 def _compare(options: Mapping[str, Any]) -> int:
@@ -64,6 +82,7 @@ def _compare(options: Mapping[str, Any]) -> int:
 
     if options.get("show_config"):
         raise UserError("show_config: shows the settings of one run; give it one model, one data set and no seeds")
+    _refuse_surplus(options, _OF_A_COMPARISON, "a comparison")
     text, failed = compare(options)
     print(text)
     return INCOMPLETE if failed else 0

@@ -61,7 +61,7 @@ def fork_trials(monkeypatch):
     """Have trials forked. Returns the list of folders that are started from now on."""
     started = []
 
-    def start(folder, jobs=1):
+    def start(folder, changes=None):
         started.append(folder)
         return Forked(folder)
 

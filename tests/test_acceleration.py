@@ -1,7 +1,12 @@
 """Cheaper ways to compute a step: bfloat16, compiled, cheaper dropout. The numbers stay, to stated tolerances."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from comparisons import fork_trials
 from recbole.utils import get_model
 from runs import SMALL, command, mistake, write_chains
 from test_models import Catalogue, batch, build, settings
@@ -9,6 +14,7 @@ from torch import nn
 
 from recbole_attn import acceleration
 from recbole_attn.acceleration import choose_dropout, train_in_bf16
+from recbole_attn.cli import main
 from recbole_attn.compiling import can_hold_operators, compile_training
 from recbole_attn.config.settings import load_settings
 from recbole_attn.cross_entropy import chunked_cross_entropy
@@ -227,3 +233,53 @@ def test_compiling_where_torch_cannot_is_refused(folder, capsys, monkeypatch):
     monkeypatch.setattr(acceleration, "missing", lambda device: None)
     line = refusal(folder, capsys, compile=True)
     assert "compile = True: torch says: Dynamo is not supported here; use compile=False" in line
+
+
+def break_the_compiler(module):
+    """As `compile_training`, with a compiler that fails when the first batch comes."""
+
+    def broken(*_):
+        raise OSError("no working compiler\nand pages of what it was asked")
+
+    compile_training(module, backend=broken)
+
+
+@pytest.mark.skipif(not can_hold_operators(), reason="this torch does not compile our models")
+def test_a_compiler_that_fails_at_the_first_batch_is_one_line(folder, capsys, monkeypatch):
+    monkeypatch.setattr(acceleration, "compile_training", break_the_compiler)
+    line = refusal(folder, capsys, compile=True)
+    assert "compile = True: torch could not compile the model (BackendCompilerFailed: " in line
+    assert line.endswith("no working compiler); use --compile=False")
+
+
+@pytest.mark.skipif(not can_hold_operators(), reason="this torch does not compile our models")
+def test_in_a_comparison_it_is_the_reason_why_the_trial_failed(folder, capsys, monkeypatch):
+    fork_trials(monkeypatch)
+    monkeypatch.setattr(acceleration, "compile_training", break_the_compiler)
+    monkeypatch.chdir(folder)
+    assert main(command(folder, model="AttnSASRec", dataset="chains", seeds=1, compile=True, name="broken")) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")]
+    assert "compile = True: torch could not compile the model" in line and line.endswith("use --compile=False")
+
+
+def test_an_error_of_the_model_itself_is_not_called_one_of_the_compiler(folder, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(acceleration, "choose_dropout", fail)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(command(folder, model="AttnSASRec", dataset="chains"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_hold_operators(), reason="this torch does not compile our models")
+def test_a_broken_compiler_ends_a_real_run_in_one_line(folder, tmp_path):
+    environment = {**os.environ, "CXX": "false", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    words = command(folder, model="AttnSASRec", dataset="chains", compile=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "recbole_attn", *words],
+        capture_output=True, text=True, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("use --compile=False")

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from comparisons import arguments, options, results
@@ -20,8 +21,11 @@ from recbole_attn.cli import main
 from recbole_attn.compare.cluster import Cluster, connect
 from recbole_attn.compare.fingerprint import PACKAGE
 from recbole_attn.compare.plan import read_plan
+from recbole_attn.compare.schedule import THREADS
 from recbole_attn.compare.store import Store
+from recbole_attn.compare.trial import GPUS, configure
 from recbole_attn.compare.trials import trials_of
+from recbole_attn.errors import UserError
 
 distributed = pytest.importorskip("distributed")
 slow = pytest.mark.slow
@@ -50,7 +54,7 @@ def free_port():
 
 @pytest.fixture
 def cluster(folder):
-    """Address of the scheduler, and the two workers' processes."""
+    """Address of the scheduler, the two workers' processes, and its own."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     scheduler = start(folder, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
@@ -58,7 +62,7 @@ def cluster(folder):
     workers = [start(folder, "dask_worker", address, *plain, "--name", f"w{number}") for number in range(2)]
     with distributed.Client(address, timeout=60) as client:
         client.wait_for_workers(2, timeout=60)
-    yield address, workers
+    yield address, workers, scheduler
     for process in [*workers, scheduler]:
         process.kill()
         process.wait()
@@ -66,7 +70,7 @@ def cluster(folder):
 
 @slow
 def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, cluster, capsys):
-    address, workers = cluster
+    address, workers, _ = cluster
     command = arguments(folder, model="SASRec", seeds=3, epochs=60, stopping_step=60, engine="dask", address=address)
 
     def kill_a_worker_at_work():
@@ -111,11 +115,71 @@ def test_an_address_where_nobody_answers_is_refused(folder, capsys, monkeypatch)
     assert not list((folder / "results").glob("chains/*/"))
 
 
+@slow
+def test_a_scheduler_that_dies_ends_the_command_in_one_line_and_leaves_finished_trials(
+    folder, cluster, capsys, monkeypatch
+):
+    address, _, scheduler = cluster
+    endless = {"seeds": 1, "epochs": 10**6, "stopping_step": 10**6}
+    assert main(arguments(folder, model="Pop", **endless)) == 0
+    (finished,) = (folder / "results").glob("chains/*/result.json")
+    before = finished.read_bytes(), finished.stat().st_mtime_ns
+
+    def kill_once_a_trial_is_at_work(seconds):
+        begun = set((folder / "results").glob("chains/*/progress.json"))
+        if begun - {finished.with_name("progress.json")}:
+            scheduler.kill()
+        time.sleep(seconds)
+
+    monkeypatch.setattr("recbole_attn.compare.cluster.time", SimpleNamespace(sleep=kill_once_a_trial_is_at_work))
+    line = mistake(arguments(folder, model="Pop,SASRec", engine="dask", address=address, **endless), capsys)
+    assert line == f"error: the scheduler at {address} is gone; start it again, and the same command goes on"
+    assert (finished.read_bytes(), finished.stat().st_mtime_ns) == before
+    assert not list((folder / "results").glob("chains/*/failure.json"))
+
+
+class Task(NamedTuple):
+    key: str
+    cancelled: bool
+    status = "cancelled"
+
+    def done(self):
+        return self.cancelled
+
+
+class Dying:
+    """A client whose scheduler goes away while it is asked, and which Dask then closes."""
+
+    status = "running"
+
+    def __init__(self, cancels):
+        self.cancels = cancels
+
+    def submit(self, *_, key, **__):
+        return Task(key, self.cancels)
+
+    def processing(self):
+        raise distributed.comm.core.CommClosedError("in <TCP>: Stream is closed")
+
+    def cancel(self, *_, **__):
+        raise RuntimeError("Client is closed")
+
+
+@pytest.mark.parametrize("cancels", [True, False], ids=["tasks are cancelled", "the question fails"])
+def test_a_lost_scheduler_is_no_failure_of_its_trials(folder, cancels):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    trials = trials_of(plan, plan.rows[0])
+    store = Store(folder / "results" / "chains")
+    with pytest.raises(UserError, match="the scheduler at tcp://host:8786 is gone"):
+        Cluster(Dying(cancels), "tcp://host:8786").run(store, trials, lambda running: None)
+    assert store.failure(trials[0]) is None
+
+
 class Stub:
     """A client of Dask 2023.5, whose scheduler_info takes no arguments."""
 
     def __init__(self, address, timeout):
-        self.workers = {f"w{number}": {"resources": {"GPU": number == 6}} for number in range(7)}
+        self.workers = {f"w{number}": {"nthreads": 1, "resources": {"GPU": number == 6}} for number in range(7)}
 
     def __enter__(self):
         return self
@@ -137,6 +201,42 @@ def test_resources_are_looked_for_on_all_workers_whatever_the_version_of_dask(cl
     monkeypatch.setattr(distributed, "Client", client)
     with connect("tcp://host:8786", {"GPU": 1}) as cluster:
         assert cluster.resources == {"GPU": 1}
+        assert cluster.at_once == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "at_once"), [(None, 12), ({"CPU": 4}, 4), ({"CPU": 3, "GPU": 1}, 2), ({"GPU": 0}, 12)]
+)
+def test_trials_at_one_time_are_as_many_as_threads_and_resources_of_the_workers_allow(resources, at_once):
+    offers = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0}]
+    workers = {f"w{number}": {"nthreads": 4, "resources": offer} for number, offer in enumerate(offers)}
+    client = SimpleNamespace(scheduler_info=lambda: {"workers": workers})
+    assert Cluster(client, "tcp://host:8786", resources).at_once == at_once
+
+
+def test_a_trial_on_a_cluster_has_the_threads_it_asks_for_and_the_gpus_of_its_worker(folder, monkeypatch):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    (trial,) = trials_of(plan, plan.rows[0])
+    store = Store(folder / "results" / "chains")
+    submitted = []
+    client = SimpleNamespace(submit=lambda function, *arguments, **_: submitted.append((function, arguments)))
+    Cluster(client, "tcp://host:8786", {"CPU": 3, "GPU": 1})._submit(store, trial)
+    ((function, arguments),) = submitted
+    for name in THREADS:
+        monkeypatch.setenv(name, "1")  # as Dask sets it in its workers
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    found = {}
+
+    def popen(command, env, **_):
+        found.update(env)
+        return SimpleNamespace(wait=lambda timeout=None: 1, poll=lambda: 1)
+
+    monkeypatch.setattr("recbole_attn.compare.schedule.subprocess.Popen", popen)
+    function(*arguments)
+    assert [found[name] for name in THREADS] == ["3", "3", "3"]
+    monkeypatch.setenv(GPUS, found[GPUS])
+    config = configure(trial._asdict(), store.of(trial))
+    assert config["gpu_id"] == os.environ["CUDA_VISIBLE_DEVICES"] == "5"  # RecBole would have made it 0
 
 
 def test_a_trial_that_the_cluster_lost_has_a_reason(folder):
@@ -144,5 +244,7 @@ def test_a_trial_that_the_cluster_lost_has_a_reason(folder):
     (trial,) = trials_of(plan, plan.rows[0])
     store = Store(folder / "results" / "chains")
     store.prepare(trial)
-    Cluster(None)._settle(store, trial, SimpleNamespace(status="error", exception=lambda: OSError("no\nroute")))
+    Cluster(None, "tcp://host:8786")._settle(
+        store, trial, SimpleNamespace(status="error", exception=lambda: OSError("no\nroute"))
+    )
     assert store.failure(trial) == "lost on the cluster (OSError: no route)"

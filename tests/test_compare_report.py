@@ -10,20 +10,24 @@ import shutil
 import struct
 import subprocess
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from comparisons import fork_trials, options, results, run
+from comparisons import SMALL_ATTENTION, fork_trials, options, results, run
 from runs import write_chains
 
 from recbole_attn.compare.board import Board
 from recbole_attn.compare.plan import read_plan
 from recbole_attn.compare.report.blocks import Cell, Grid, Section, Text
-from recbole_attn.compare.report.figures import group_edges, group_names
+from recbole_attn.compare.report.figures import group_edges, group_names, style_of
 from recbole_attn.compare.report.html import to_html
 from recbole_attn.compare.report.markdown import to_markdown
+from recbole_attn.compare.report.sweeps import sweeps
 from recbole_attn.compare.report.tabular import escape
-from recbole_attn.compare.store import Store
+from recbole_attn.compare.report.warnings import _seeds
+from recbole_attn.compare.store import Store, write_json
+from recbole_attn.compare.trial import report_progress
 from recbole_attn.compare.trials import trials_of
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -141,6 +145,83 @@ def test_groups_hold_about_equally_many_and_leave_nothing_out():
     assert group_names(group_edges(np.array([3, 3]))) == ["3"]
 
 
+def test_a_row_that_is_trained_in_one_pass_says_so_wherever_it_is_shown(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    (tmp_path / "rows.yaml").write_text(
+        "compare: {name: rows, baseline: velox, rows: {prefixes: {model: AttnSASRec},"
+        " velox: {model: AttnSASRec, training: sequence}, in one pass: {model: FocusedSASRec, training: sequence}}}"
+    )
+    printed, _ = run(tmp_path, config_files=tmp_path / "rows.yaml", **SMALL_ATTENTION)
+    found = tmp_path / "results" / "rows"
+    shown = {file.name: file.read_text() for file in found.iterdir() if file.suffix in (".md", ".html", ".csv", ".tex")}
+    shown |= {"terminal": printed, "figure": (found / "figures" / "chains-cost.svg").read_text()}
+    for place, text in shown.items():
+        assert "velox (one pass)" in text, place
+        assert not re.search(r"\bquick\b(?! \(one pass\))", text), place
+        assert "prefixes (one" not in text and "in one pass (one" not in text, place
+    assert "Against velox (one pass) on chains" in shown["report.md"]
+
+
+def table_of(baseline, **configs):
+    lines = [SimpleNamespace(name=name, results=[{"config": config}]) for name, config in configs.items()]
+    return SimpleNamespace(finished=lines, baseline=baseline)
+
+
+def test_rows_that_move_one_number_of_the_baseline_are_a_sweep():
+    base = {"model": "FAIR", "seed": 1, "alpha": 0.1, "n_codes": 16, "whiten": True, "quantizer": "opq"}
+    table = table_of(
+        "base",
+        none={**base, "alpha": 0},
+        base=base,
+        much={**base, "alpha": 1, "seed": 2, "data_path": "elsewhere"},
+        fewer={**base, "n_codes": 8},  # two values are no sweep
+        both={**base, "alpha": 2, "n_codes": 8},
+        plain={**base, "whiten": False},
+        other={**base, "quantizer": "pq"},
+        RPG={**base, "model": "RPG"},
+    )
+    found = {setting: [(value, line.name) for value, line in points] for setting, points in sweeps(table).items()}
+    assert found == {"alpha": [(0, "none"), (0.1, "base"), (1, "much")]}
+    assert sweeps(table_of("failed", none=base)) == {}
+
+
+def test_a_sweep_has_a_figure_with_a_panel_for_each_setting(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    moved = [("embedding_size", value) for value in (4, 16)] + [("learning_rate", value) for value in (0.01, 0.1)]
+    rows = {"base": {"model": "BPR", "embedding_size": 8}, "Pop": {}} | {
+        f"{key} {value}": {"model": "BPR", "embedding_size": 8, key: value} for key, value in moved
+    }
+    (tmp_path / "rows.yaml").write_text(json.dumps({"compare": {"name": "rows", "baseline": "base", "rows": rows}}))
+    assert run(tmp_path, config_files=tmp_path / "rows.yaml", seeds=2)[1] == 0
+    found = tmp_path / "results" / "rows"
+    drawn = (found / "figures" / "chains-sweeps.svg").read_text()
+    assert all(f">{text}<" in drawn for text in ("embedding_size", "learning_rate", "value of base", "test", "16"))
+    assert "NDCG@10 against embedding_size, learning_rate" in (found / "report.md").read_text()
+    assert (found / "report.html").read_text().count("<svg ") == 6
+
+
+def test_rows_of_many_colours_are_told_apart_without_lines():
+    looks = [(look["color"], look["marker"], look["fillstyle"]) for look in map(style_of, range(24))]
+    assert len(set(looks)) == 24
+
+
+def seeds_warned_of(planned, **finished):
+    lines = [SimpleNamespace(name=name, results=[{}] * count) for name, count in finished.items()]
+    return _seeds(SimpleNamespace(plan=SimpleNamespace(seeds=planned)), SimpleNamespace(finished=lines))
+
+
+def test_the_seeds_that_count_are_those_that_finished():
+    assert seeds_warned_of(5, Pop=5, BPR=3) == []
+    assert seeds_warned_of(1, Pop=1, BPR=1) == ["Fewer than 3 seeds (1): their spread says little; add --seeds=5."]
+    (one,) = seeds_warned_of(5, Pop=5, BPR=2)
+    assert one == "Fewer than 3 seeds (BPR: 2): their spread says little; the same command tries the others again."
+    assert "(Pop: 2, BPR: 1)" in seeds_warned_of(2, Pop=2, BPR=1)[0]
+
+
 def chromium(folder, *arguments):
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", *quiet]
@@ -212,7 +293,7 @@ def watched(report, terminal):
     plan = read_plan(options(report, model="Pop,BPR,SASRec", seeds=2, baseline="Pop", **{"SASRec.learning_rate": 1e30}))
     trials = [trial for row in plan.rows for trial in trials_of(plan, row)]
     screen = Screen(terminal)
-    return trials, screen, Board(Store(report / "results" / "chains"), trials, jobs=1, stream=screen)
+    return trials, screen, Board(Store(report / "results" / "chains"), trials, at_once=1, stream=screen)
 
 
 def test_without_a_terminal_progress_is_plain_lines(report):
@@ -237,6 +318,48 @@ def test_on_a_terminal_the_table_shows_the_epoch_and_is_drawn_over(report):
     assert "epoch 3, best 0.1234 in epoch 2, 2.0 s each" in first
     board([])
     assert screen.getvalue()[len(first) :].startswith("\x1b[5F\x1b[J")
+
+
+def left(folder, plan, at_once, **progress):
+    """What the board says of the time left when the first trial of every named row is running."""
+    trials = [trial for row in plan.rows for trial in trials_of(plan, row)]
+    store = Store(folder)
+    running = []
+    for row, (epoch, seconds) in progress.items():
+        running.append(next(trial for trial in trials if trial.row == row))
+        shown = {"epoch": epoch, "limit": 100, "best": 0.1, "best_epoch": 0, "seconds_per_epoch": seconds}
+        write_json(store.prepare(running[-1]) / "progress.json", shown)
+    board = Board(store, trials, at_once, stream=Screen(terminal=True))
+    board(running)
+    return board.lines(running)[-1]
+
+
+def test_before_a_trial_has_finished_its_last_epoch_bounds_the_time_left(report, tmp_path):
+    plan = read_plan(options(report, model="BPR,SASRec", seeds=2))
+    assert left(tmp_path, plan, 1) == "4 waiting"
+    alone = left(tmp_path, plan, 1, BPR=(40, 3.0))  # 180 s of its own, 300 s each of the three others
+    assert alone == "1 running, 3 waiting; at most 18 min left"
+    assert left(tmp_path, plan, 2, BPR=(40, 3.0), SASRec=(0, 6.0)).endswith("; at most 14 min left")
+
+
+def test_finished_trials_tell_more_than_the_limit(report, tmp_path):
+    plan = read_plan(options(report, model="BPR", seeds=3))
+    (store, first) = Store(tmp_path), trials_of(plan, plan.rows[0])[0]
+    write_json(store.prepare(first) / "result.json", {"seconds": 600})
+    write_json(store.of(first) / "progress.json", {"epoch": 9, "limit": 100, "seconds_per_epoch": 60})
+    assert Board(store, trials_of(plan, plan.rows[0]), at_once=1, stream=Screen(True)).lines([])[-1] == (
+        "1 done, 2 waiting; about 20 min left"
+    )
+
+
+def test_the_progress_of_a_trial_has_what_the_board_reads(tmp_path):
+    spent = SimpleNamespace(train_seconds=2.0, valid_seconds=None)
+    trainer = SimpleNamespace(history=[spent], best_valid_score=0.1, best_epoch=0, epochs=7)
+    report_progress(tmp_path, trainer, 0, 0.1)
+    assert json.loads((tmp_path / "progress.json").read_text()) == {
+        **{"epoch": 1, "limit": 7, "best": 0.1, "best_epoch": 0},
+        "seconds_per_epoch": 2.0,
+    }
 
 
 def test_without_matplotlib_the_report_says_what_figures_need(report, monkeypatch):

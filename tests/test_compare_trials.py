@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from comparisons import arguments, fork_trials, options, results, run
+from comparisons import arguments, fork_trials, options, results, run, write_timed
 from runs import mistake, write_chains
 
 from recbole_attn.cli import main
@@ -121,8 +122,8 @@ def test_a_death_names_its_signal():
 def test_a_killed_trial_fails_its_row_and_the_same_command_completes_it(folder, started, monkeypatch):
     quick = schedule.start
 
-    def start_and_kill(folder, jobs=1):
-        process = quick(folder, jobs)
+    def start_and_kill(folder, changes=None):
+        process = quick(folder, changes)
         os.kill(process.pid, signal.SIGKILL)
         return process
 
@@ -212,6 +213,13 @@ def test_a_setting_that_some_rows_lack_reaches_those_that_have_it(folder):
     assert "n_heads" not in pop.settings
 
 
+def test_k_is_a_setting_of_the_models_that_have_it(folder):
+    plan = read_plan(options(folder, model="Pop,ItemKNN", seeds=1, k=3))
+    pop, neighbours = (trials_of(plan, row)[0] for row in plan.rows)
+    assert neighbours.config["k"] == 3
+    assert "k" not in pop.settings
+
+
 def test_rows_of_a_file_are_named_and_the_command_line_stands_above_them(folder):
     (folder / "ablation.yaml").write_text(
         "dataset: chains\nhidden_dropout_prob: 0.3\n"
@@ -256,8 +264,12 @@ WRONG = [
         {"metrics": "[GAUC,NDCG]", "valid_metric": "GAUC", "name": "new"},
         "valid_metric = GAUC: a comparison pairs users",
     ),
+    ({"users": "u1"}, "users: has no effect on a comparison; leave it out"),
+    ({"exclude_seen": True}, "exclude_seen: has no effect on a comparison"),
+    ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
+    ({"resources": "{CPU: 2}"}, "resources = {'CPU': 2}: needs an engine; add --engine=dask"),
 ]
 
 
@@ -279,6 +291,53 @@ def test_a_mistake_is_one_line_and_touches_no_finished_trial(finished, wrong, sa
     line = mistake(arguments(finished, **{"model": "Pop,SASRec", "seeds": 1, "rerun": True, **wrong}), capsys)
     assert says in line
     assert {file: file.stat().st_mtime_ns for file in (finished / "results").rglob("*.json")} == before
+
+
+def test_a_cluster_without_dask_says_what_to_install(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    line = mistake(arguments(folder, model="Pop,BPR", engine="dask", address="tcp://localhost:1"), capsys)
+    assert line == "error: engine = dask: it is not installed; pip install 'dask[distributed]'"
+
+
+def test_a_data_set_that_recbole_knows_is_downloaded_as_for_a_single_run(tmp_path, started, monkeypatch):
+    def download(url, folder):
+        write_chains(tmp_path, name="source")
+        with zipfile.ZipFile(Path(folder) / "ml-1m.zip", "w") as archive:
+            archive.write(tmp_path / "source" / "source.inter", "ml-1m.inter")
+        return str(Path(folder) / "ml-1m.zip")
+
+    monkeypatch.setattr("recbole.data.dataset.dataset.decide_download", lambda url: True)
+    monkeypatch.setattr("recbole.data.dataset.dataset.download_url", download)
+    run(tmp_path, model="Pop,BPR", dataset="ml-1m")
+    assert {row for row, _ in results(tmp_path, "ml-1m")} == {"Pop", "BPR"}
+
+
+def test_a_download_that_fails_is_one_line(tmp_path, started, capsys, monkeypatch):
+    def offline(url):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("recbole.data.dataset.dataset.decide_download", offline)
+    line = mistake(arguments(tmp_path, model="Pop,BPR", dataset="ml-1m"), capsys)
+    assert "dataset=ml-1m: the download failed (Network is unreachable); its files belong in" in line
+    assert not started
+
+
+def test_a_split_along_time_of_mere_positions_is_refused_before_anything_runs(folder, started, capsys):
+    """The times of chains count each user's steps."""
+    split = {"eval_args.split": "{TS: [.8, .1, .1]}"}
+    line = mistake(arguments(folder, model="Pop,SASRec", **split), capsys)
+    assert "the timestamps of chains are mere positions; use LS or RS" in line
+    assert not started
+    assert main(arguments(folder, model="Pop,SASRec")) == 0  # nothing of it was noted as the folder's protocol
+
+
+def test_a_split_along_time_of_times_runs(folder, started):
+    draw = random.Random(0)
+    rows = [(f"u{user}", f"i{draw.randrange(20)}", draw.randrange(10**6)) for user in range(40) for _ in range(9)]
+    write_timed(folder, rows)
+    run(folder, model="Pop,SASRec", dataset="timed", **{"eval_args.split": "{TS: [.8, .1, .1]}"})
+    assert len(started) == 2
+    assert {row for row, _ in results(folder, "timed")} == {"Pop", "SASRec"}
 
 
 def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):

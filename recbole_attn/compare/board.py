@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TextIO
 
@@ -16,10 +16,10 @@ _STATES = ("done", "failed", "running", "waiting")
 
 
 class Board:
-    """Watches the trials of a comparison. Call it with those that are running."""
+    """Watches the trials of a comparison, `at_once` of which run at one time. Call it with those that are running."""
 
-    def __init__(self, store: Store, trials: Sequence[Trial], jobs: int, stream: TextIO | None = None):
-        self.store, self.trials, self.jobs = store, list(trials), jobs
+    def __init__(self, store: Store, trials: Sequence[Trial], at_once: int, stream: TextIO | None = None):
+        self.store, self.trials, self.at_once = store, list(trials), at_once
         self.stream = sys.stderr if stream is None else stream
         self._live = self.stream.isatty()
         self._drawn, self._next = 0, 0.0
@@ -68,7 +68,7 @@ class Board:
         """The live table: a line for each row and data set, then one for each running trial, then the sum."""
         groups: dict[tuple[str, str], list[Trial]] = {}
         for trial in self.trials:
-            groups.setdefault((trial.row, trial.dataset), []).append(trial)
+            groups.setdefault(_group(trial), []).append(trial)
         wide = max(len(row) for row, _ in groups)
         lines = [f"{row:<{wide}}  {dataset:<12} {self._counts(group)}" for (row, dataset), group in groups.items()]
         return [*lines, *(f"  {_name(trial)}: {self._epoch(trial)}" for trial in running), self._summary()]
@@ -85,24 +85,39 @@ class Board:
         return f"epoch {progress['epoch']}, {best}, {progress['seconds_per_epoch']:.1f} s each"
 
     def _summary(self) -> str:
-        left = self._seconds_left()
-        return self._counts(self.trials) + (f"; about {_duration(left)} left" if left else "")
+        left = self._left()
+        return self._counts(self.trials) + (f"; {left} left" if left else "")
 
-    def _seconds_left(self) -> float | None:
-        """By what finished trials took: those of the same row, or all. None before the first has ended."""
-        took: dict[str, list[float]] = {}
+    def _left(self) -> str:
+        """How long the trials that run and wait will take.
+
+        A row that has finished trials on a data set tells how long one takes, one whose first trials are running how
+        long one takes at most, to its last epoch. Those that tell nothing yet are taken for the mean of the others.
+        """
+        took, limits = self._by_group("done", self._took), self._by_group("running", self._limit)
+        known = {**limits, **took}
+        unfinished = [trial for trial in self.trials if self._states[trial.key] in ("running", "waiting")]
+        if not unfinished or not known:
+            return ""
+        mean = sum(known.values()) / len(known)
+        seconds = sum(max(0.0, known.get(_group(trial), mean) - self._spent(trial)) for trial in unfinished)
+        about = "at most" if limits.keys() - took.keys() else "about"
+        return f"{about} {_duration(seconds / max(1, min(self.at_once, len(unfinished))))}"
+
+    def _by_group(self, state: str, seconds: Callable[[Trial], float | None]) -> dict[tuple[str, str], float]:
+        """(row, data set) -> mean of what `seconds` says of its trials in that state, where it says something."""
+        found: dict[tuple[str, str], list[float]] = {}
         for trial in self.trials:
-            if result := self.store.result(trial):
-                took.setdefault(trial.row, []).append(result["seconds"])
-        if not took:
-            return None
-        everything = [seconds for row in took.values() for seconds in row]
-        total = 0.0
-        for trial in self.trials:
-            if self._states[trial.key] in ("running", "waiting"):
-                known = took.get(trial.row, everything)
-                total += max(0.0, sum(known) / len(known) - self._spent(trial))
-        return total / max(1, min(self.jobs, len(self.trials)))
+            if self._states[trial.key] == state and (value := seconds(trial)) is not None:
+                found.setdefault(_group(trial), []).append(value)
+        return {group: sum(values) / len(values) for group, values in found.items()}
+
+    def _took(self, trial: Trial) -> float | None:
+        return (self.store.result(trial) or {}).get("seconds")
+
+    def _limit(self, trial: Trial) -> float | None:
+        progress = self.store.progress(trial)
+        return progress["limit"] * progress["seconds_per_epoch"] if progress else None
 
     def _spent(self, trial: Trial) -> float:
         progress = self.store.progress(trial) if self._states[trial.key] == "running" else {}
@@ -111,6 +126,10 @@ class Board:
     def _say(self, line: str) -> None:
         self.stream.write(f"{line}\n")
         self.stream.flush()
+
+
+def _group(trial: Trial) -> tuple[str, str]:
+    return trial.row, trial.dataset
 
 
 def _name(trial: Trial) -> str:

@@ -27,29 +27,60 @@ class Cluster:
     """A cluster that answered.
 
     Args:
-        resources: what a trial takes of a worker, as its `dask worker --resources` names it, such as {"GPU": 1}.
+        address: of its scheduler.
+        resources: what a trial takes of a worker, as its `dask worker --resources` names it, such as
+            {"CPU": 4, "GPU": 1}. CPU is also the number of its threads.
     """
 
-    def __init__(self, client, resources: dict[str, float] | None = None):
-        self.client, self.resources = client, resources
+    def __init__(self, client, address: str, resources: dict[str, float] | None = None):
+        self.client, self.address, self.resources = client, address, resources
 
     def run(self, store: Store, trials: Sequence[Trial], watch: Watcher) -> None:
-        """Run every trial to its end or its failure. What was begun is cancelled when this is interrupted."""
+        """Run every trial to its end or its failure. What was begun is cancelled when this is interrupted.
+
+        Raises:
+            UserError: the scheduler is gone.
+        """
+        self._require_scheduler([])
         futures = {self._submit(store, trial): trial for trial in trials}
         try:
             while futures:
-                for future in [future for future in futures if future.done()]:
+                done = [future for future in futures if future.done()]
+                self._require_scheduler(done)
+                for future in done:
                     self._settle(store, futures.pop(future), future)
-                busy = {key for keys in self.client.processing().values() for key in keys} if futures else set()
+                busy = self._busy() if futures else set()
                 watch([trial for future, trial in futures.items() if future.key in busy])
                 if futures:
                     time.sleep(_POLL)
         finally:
-            self.client.cancel(list(futures), force=True)
+            with contextlib.suppress(Exception):  # a scheduler that is gone has nothing left to cancel
+                self.client.cancel(list(futures), force=True)
+
+    @property
+    def at_once(self) -> int:
+        """How many trials the workers run at one time."""
+        return sum(_room(worker, self.resources or {}) for worker in _workers(self.client).values())
+
+    def _require_scheduler(self, done: Sequence[Any]) -> None:
+        """Nobody but Dask cancels a task while it is waited for: when the connection is lost."""
+        if self.client.status != "running" or any(future.status == "cancelled" for future in done):
+            raise UserError(self._gone())
+
+    def _busy(self) -> set[str]:
+        """The keys of the tasks that workers have."""
+        try:
+            return {key for keys in self.client.processing().values() for key in keys}
+        except (OSError, AttributeError) as error:  # a client that Dask has closed has no scheduler to ask
+            raise UserError(self._gone()) from error
+
+    def _gone(self) -> str:
+        return f"the scheduler at {self.address} is gone; start it again, and the same command goes on"
 
     def _submit(self, store: Store, trial: Trial):
         key = f"{trial.key}-{uuid.uuid4().hex[:8]}"
-        return self.client.submit(run_folder, str(store.prepare(trial)), key=key, resources=self.resources)
+        threads = (self.resources or {}).get("CPU")
+        return self.client.submit(run_folder, str(store.prepare(trial)), threads, key=key, resources=self.resources)
 
     def _settle(self, store: Store, trial: Trial, future) -> None:
         if future.status != "finished" and not store.failure(trial):
@@ -79,13 +110,19 @@ def connect(address: str | None, resources: dict[str, float] | None = None) -> I
         ) from error
     with client:
         _require_workers(address, _workers(client), resources or {})
-        yield Cluster(client, resources)
+        yield Cluster(client, address, resources)
 
 
 def _workers(client) -> dict[str, Any]:
     """All workers, by address. Dask lists the first five alone since it can be told how many."""
     can_be_told = "n_workers" in inspect.signature(client.scheduler_info).parameters
     return client.scheduler_info(**({"n_workers": -1} if can_be_told else {}))["workers"]
+
+
+def _room(worker: dict[str, Any], resources: dict[str, float]) -> int:
+    """How many trials a worker runs at one time: one a thread, as far as its resources reach."""
+    offer = worker.get("resources", {})
+    return int(min([worker["nthreads"], *(offer.get(name, 0) // need for name, need in resources.items() if need)]))
 
 
 def _require_workers(address: str, workers: dict[str, Any], resources: dict[str, float]) -> None:

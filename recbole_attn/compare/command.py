@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_attn.compare.board import Board
 from recbole_attn.compare.cluster import connect
@@ -16,11 +17,16 @@ from recbole_attn.compare.report import write_report
 from recbole_attn.compare.report.terminal import terminal
 from recbole_attn.compare.schedule import run_here
 from recbole_attn.compare.store import Store
-from recbole_attn.compare.trials import Trial, trials_of
+from recbole_attn.compare.trials import Trial, check_splits, trials_of
 from recbole_attn.config.command_line import run_options
 from recbole_attn.errors import UserError
 
-Runner = Callable[..., None]
+
+class Runner(NamedTuple):
+    """What runs trials, and how many at one time."""
+
+    run: Callable[..., None]
+    at_once: int
 
 
 def compare(options: Mapping[str, Any]) -> tuple[str, int]:
@@ -29,15 +35,18 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     Raises:
         UserError: a mistake in what was asked for; nothing has run then.
     """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     plan = read_plan(options)
     tuned = grids(plan)
     default = {row.name: trials_of(plan, row) for row in plan.rows}
     candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
     store = Store(plan.folder)
     with store.locked():
-        with runner(options) as run_missing:
-            store.check_protocol([*(trial for trials in default.values() for trial in trials), *candidates])
-            session = Session(store, run_missing, options)
+        with runner(options) as chosen:
+            asked = [*(trial for trials in default.values() for trial in trials), *candidates]
+            check_splits([trial for trial in asked if not store.result(trial)])
+            store.check_protocol(asked)
+            session = Session(store, chosen, _option(options, "rerun"))
             session.run(candidates)
             trials = {row.name: trials_of(plan, row, choose(store, tuned.get(row.name, ()))) for row in plan.rows}
             session.run([trial for row in trials.values() for trial in row])
@@ -55,11 +64,13 @@ def runner(options: Mapping[str, Any]) -> Iterator[Runner]:
     """
     if options.get("engine"):
         with connect(options.get("address"), options.get("resources")) as cluster:
-            yield cluster.run
-    elif options.get("address"):
-        raise UserError(f"address = {options['address']}: needs an engine; add --engine=dask")
-    else:
-        yield functools.partial(run_here, jobs=_option(options, "jobs"))
+            yield Runner(cluster.run, cluster.at_once)
+        return
+    for name in ("address", "resources"):
+        if options.get(name):
+            raise UserError(f"{name} = {options[name]}: needs an engine; add --engine=dask")
+    jobs = _option(options, "jobs")
+    yield Runner(functools.partial(run_here, jobs=jobs), jobs)
 
 
 def _option(options: Mapping[str, Any], name: str) -> Any:
@@ -70,9 +81,8 @@ def _option(options: Mapping[str, Any], name: str) -> Any:
 class Session:
     """Runs trials that have no result yet; with --rerun, all that this command has not run itself."""
 
-    def __init__(self, store: Store, run_missing: Runner, options: Mapping[str, Any]):
-        self.store, self.run_missing = store, run_missing
-        self.jobs, self.rerun = _option(options, "jobs"), _option(options, "rerun")
+    def __init__(self, store: Store, runner: Runner, rerun: bool):
+        self.store, self.runner, self.rerun = store, runner, rerun
         self._done: set[str] = set()
 
     def run(self, trials: Sequence[Trial]) -> None:
@@ -82,6 +92,6 @@ class Session:
                 self.store.adopt(trial)
             elif trial.key not in self._done:
                 self.store.forget(trial)
-        board = Board(self.store, unique, self.jobs)
-        self.run_missing(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
+        board = Board(self.store, unique, self.runner.at_once)
+        self.runner.run(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
         self._done |= {trial.key for trial in unique}

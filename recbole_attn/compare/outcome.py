@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ class Line(NamedTuple):
     """One row on one data set.
 
     Attributes:
+        name: the row's, as tables show it.
         results: of the seeds that finished.
         ranks: theirs, in the same order.
         failures: what became of the others: (seed, reason).
@@ -52,6 +54,7 @@ class Table(NamedTuple):
     """One data set. `headline` names the metrics at the cut-off of validation; `metrics` all of them."""
 
     dataset: str
+    baseline: str
     lines: list[Line]
     metrics: list[str]
     headline: list[str]
@@ -94,12 +97,20 @@ def gather(
 
 def _table(plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]]) -> Table:
     own = {name: [trial for trial in row if trial.dataset == dataset] for name, row in trials.items()}
-    lines = [_line(store, name, row) for name, row in own.items()]
+    shown = {name: label(name, row[0].compared) for name, row in own.items()}
+    baseline = shown[plan.baseline]
+    lines = [_line(store, shown[name], row) for name, row in own.items()]
     measured = next((list(line.scores) for line in lines if line.scores), [])
     protocol = next(iter(own.values()))[0].protocol
     cut = protocol["valid_metric"].partition("@")[2]
     headline = [name for name in measured if name.partition("@")[2] == cut]
-    return Table(dataset, _compared(lines, plan.baseline, headline), measured, headline, protocol)
+    return Table(dataset, baseline, _compared(lines, baseline, headline), measured, headline, protocol)
+
+
+def label(name: str, compared: Mapping[str, Any]) -> str:
+    """A row's name, saying of one that is trained in one pass that it is: a line is often quoted without its table."""
+    says_so = re.search("one.pass", name, re.IGNORECASE)
+    return name if says_so or compared.get("training") != "sequence" else f"{name} (one pass)"
 
 
 def _line(store: Store, name: str, trials: Sequence[Trial]) -> Line:

@@ -61,7 +61,8 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
     """
     files = _files(options)
     compare, tune = (_section(files, section) for section in SECTIONS)
-    spoken = Layer("command line", {key: value for key, value in options.items() if key not in run_options()})
+    beside = set(run_options()) - {"k"}  # which is a setting of some models as well
+    spoken = Layer("command line", _without(options, beside))
     layers = [Layer(file.origin, _without(file.values, SECTIONS)) for file in files] + [spoken]
     given = {key: value for layer in layers for key, value in layer.values.items()} | dict(options)
     rows = _rows(compare, options, given, layers)

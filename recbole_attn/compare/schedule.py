@@ -7,26 +7,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from recbole_attn.compare.fingerprint import PACKAGE
 from recbole_attn.compare.store import FAILURE, RESULT, Store, read_json, write_json
+from recbole_attn.compare.trial import GPUS
 from recbole_attn.compare.trials import Trial
 
 _POLL = 0.2  # seconds
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # Dask sets all three to 1 in its workers
 Watcher = Callable[[Sequence[Trial]], None]  # is told which trials are running
 
 
 def run_here(store: Store, trials: Sequence[Trial], jobs: int, watch: Watcher) -> None:
     """Run every trial to its end or its failure, `jobs` at a time. Ctrl-C stops those that run."""
+    threads = (os.cpu_count() or 1) // jobs if jobs > 1 and THREADS[0] not in os.environ else None
     waiting = list(trials)
     running: dict[str, tuple[Trial, subprocess.Popen]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 trial = waiting.pop(0)
-                running[trial.key] = trial, start(store.prepare(trial), jobs)
+                running[trial.key] = trial, start(store.prepare(trial), with_threads(threads))
             for trial, process in list(running.values()):
                 if process.poll() is not None:
                     settle(store.of(trial), process.returncode)
@@ -38,13 +41,19 @@ def run_here(store: Store, trials: Sequence[Trial], jobs: int, watch: Watcher) -
         _stop([process for _, process in running.values()])
 
 
-def start(folder: Path, jobs: int = 1) -> subprocess.Popen:
-    """A process for the trial of `folder`. RecBole's logs and what it prints go into the folder."""
-    environment = dict(os.environ)
+def with_threads(number: float | None) -> dict[str, str]:
+    """The environment in which a process computes on so many threads, at least one; None changes nothing."""
+    return {} if number is None else dict.fromkeys(THREADS, str(max(1, int(number))))
+
+
+def start(folder: Path, changes: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """A process for the trial of `folder`, in this environment with `changes`.
+
+    RecBole's logs and what it prints go into the folder.
+    """
+    environment = {**os.environ, **(changes or {})}
     paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "recbole_attn.compare.trial", str(folder)],
@@ -56,9 +65,13 @@ def start(folder: Path, jobs: int = 1) -> subprocess.Popen:
         )
 
 
-def run_folder(folder: str) -> None:
-    """Run the trial of `folder` in a process of its own and wait for it: the task of a cluster's worker."""
-    process = start(Path(folder))
+def run_folder(folder: str, threads: float | None = None) -> None:
+    """Run the trial of `folder` in a process of its own and wait for it: the task of a cluster's worker.
+
+    The trial sees the GPUs that the worker was started with.
+    """
+    gpus = {GPUS: os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
+    process = start(Path(folder), {**with_threads(threads), **gpus})
     try:
         settle(Path(folder), process.wait())
     finally:

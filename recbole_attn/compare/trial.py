@@ -33,12 +33,16 @@ from recbole_attn.compare.store import (
     read_json,
     write_json,
 )
+from recbole_attn.compile_errors import could_not_compile, is_of_compiler
 from recbole_attn.config.layers import Layer
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.run import begin, load, make_trainer, result_of
 from recbole_attn.trainer import with_checkpoints
 from recbole_attn.writing import write_atomically
+
+# Which GPUs a worker of a cluster lets its trials see: RecBole overwrites CUDA_VISIBLE_DEVICES with its gpu_id.
+GPUS = "RECBOLE_ATTN_GPUS"
 
 
 def main(folder: Path) -> int:
@@ -65,6 +69,8 @@ def reason(error: BaseException) -> str:
         return f"out of memory: {text}".rstrip(": ")
     if isinstance(error, UserError):
         return text
+    if is_of_compiler(error):
+        return could_not_compile(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -151,6 +157,8 @@ def finish(folder: Path, specification: dict[str, Any], trainer, loaders: tuple,
 def configure(specification: dict[str, Any], folder: Path):
     """The Config of a trial; nothing in it is drawn on a screen."""
     settings = {**specification["settings"], "show_progress": False}
+    if GPUS in os.environ:
+        settings["gpu_id"] = os.environ[GPUS]
     config = load_settings(specification["model"], specification["dataset"], layers=[Layer("trial", settings)]).config
     config["checkpoint_dir"] = str(folder / "training")
     if is_computed(config):
@@ -172,6 +180,7 @@ def report_progress(folder: Path, trainer, epoch: int, score: float) -> None:
             "epoch": epoch + 1,
             "best": trainer.best_valid_score,
             "best_epoch": trainer.best_epoch,
+            "limit": trainer.epochs,
             "seconds_per_epoch": sum(spent) / len(spent),
         },
     )

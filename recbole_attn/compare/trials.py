@@ -11,6 +11,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
+from recbole_attn import protocol
 from recbole_attn.compare.fingerprint import fingerprint
 from recbole_attn.compare.plan import Plan, Row
 from recbole_attn.config.checks import require_model
@@ -107,6 +108,8 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
     for layer in layers:
         stack.lay(layer)
     data_path = Path(config["data_path"]).resolve()
+    if not data_path.exists():
+        protocol.load(config)  # downloads what RecBole knows, as a single run does, or says where files belong
     values = {**stack.values, "data_path": str(data_path.parent)}
     return [_trial(row, dataset, config, values, config["seed"] + number, data_path) for number in range(seeds)]
 
@@ -124,6 +127,19 @@ def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int,
         config=final,
         key=fingerprint(row.model, final, data_path),
     )
+
+
+def check_splits(trials: Sequence[Trial]) -> None:
+    """Split the data of the first of these trials along time where that is asked for: what it refuses, all would.
+
+    Raises:
+        UserError: the data have no times; whatever else is wrong with them.
+    """
+    first = {trial.dataset: trial for trial in reversed(trials)}
+    for trial in first.values():
+        if "TS" in trial.protocol["eval_args"]["split"]:
+            config = load_settings(trial.model, trial.dataset, layers=[Layer("trial", trial.settings)]).config
+            protocol.loaders(config, protocol.load(config))
 
 
 def has_rows(metric: str) -> bool:

@@ -9,6 +9,7 @@ from recbole_attn.compare.report.content import sections
 from recbole_attn.compare.report.figures import draw
 from recbole_attn.compare.report.html import to_html
 from recbole_attn.compare.report.markdown import to_markdown
+from recbole_attn.compare.report.sweeps import draw_sweeps
 from recbole_attn.compare.report.tabular import csv_text, latex
 from recbole_attn.errors import UserError
 from recbole_attn.writing import write_atomically
@@ -20,7 +21,7 @@ def write_report(outcome: Outcome, folder: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be written to.
     """
-    drawn = draw(outcome)
+    drawn = [*draw_sweeps(outcome), *draw(outcome)]
     parts = sections(outcome, drawn)
     title = f"Comparison: {outcome.plan.folder.name}"
     files = {

@@ -18,15 +18,15 @@ def sections(outcome: Outcome, figures: Sequence[Figure]) -> list[Section]:
     """The whole report."""
     parts = []
     for table in outcome.tables:
-        parts.append(Section(f"Results on {table.dataset}", [headline(outcome, table), *_notices(outcome, table)]))
-        parts += [_differences(outcome, table), _figures(table, figures), _cost(table), _all_metrics(table)]
+        parts.append(Section(f"Results on {table.dataset}", [headline(table), *_notices(outcome, table)]))
+        parts += [_differences(table), _figures(table, figures), _cost(table), _all_metrics(table)]
     if outcome.tried:
         parts.append(_tuning(outcome))
     parts += background(outcome)
     return [part for part in parts if part.blocks]
 
 
-def headline(outcome: Outcome, table: Table) -> Grid:
+def headline(table: Table) -> Grid:
     """The table that is quoted."""
     head = ["row", *map(metric_name, table.headline), "seeds"]
     rows = [
@@ -35,7 +35,7 @@ def headline(outcome: Outcome, table: Table) -> Grid:
     ]
     note = (
         "Mean ± standard deviation over seeds; the best mean in bold. Stars: differs from "
-        f"{outcome.plan.baseline} in a paired t-test over users, Holm-corrected over this table "
+        f"{table.baseline} in a paired t-test over users, Holm-corrected over this table "
         "(* p < .05, ** p < .01, *** p < .001)."
     )
     return Grid(head, rows, note)
@@ -69,8 +69,8 @@ def _notices(outcome: Outcome, table: Table) -> list[Text]:
     return [*blocks, Text("To keep in mind:", found, warning=True)] if found else blocks
 
 
-def _differences(outcome: Outcome, table: Table) -> Section:
-    base = outcome.plan.baseline
+def _differences(table: Table) -> Section:
+    base = table.baseline
     rows = [
         _difference(line.name, metric, found, line.corrected[metric])
         for line in table.lines

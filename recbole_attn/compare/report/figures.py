@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
@@ -23,6 +24,7 @@ SERIES = (
 INK, FAINT = ("#1f2328", "#e6edf3"), ("#d0d7de", "#3d444d")
 _MARKERS = "osD^vPX*"
 _LINES = ("-", "--", "-.", ":")
+_FILLS = ("full", "none", "left", "bottom")
 _BINS = 4
 _SIZE = (6.4, 3.8)
 
@@ -77,12 +79,22 @@ def _of(table: Table) -> list[Figure]:
 
 
 def _figure(table: Table, file: str, title: str, note: str, metric: str, plot) -> Figure:
+    columns, height = _legend([line.name for line in table.finished])
+
     def on(canvas) -> None:
         plot(canvas.subplots(), table, metric)
-        canvas.legend(loc="outside upper left", ncols=4, fontsize=8, handlelength=2.5)
+        canvas.legend(loc="outside upper left", ncols=columns, fontsize=8, handlelength=2.5)
 
     name = f"{table.dataset}-{file}"
-    return Figure(table.dataset, title, note, f"figures/{plain(name)}.svg", *render(on, name, title))
+    size = (_SIZE[0], _SIZE[1] + height)
+    return Figure(table.dataset, title, note, f"figures/{plain(name)}.svg", *render(on, name, title, size))
+
+
+def _legend(names: Sequence[str]) -> tuple[int, float]:
+    """Columns that fit beside each other, and the height that its lines but the first add, in inches."""
+    widest = 0.58 + 0.058 * max(map(len, names))  # a handle with its gaps, and letters of 8 points
+    columns = max(1, min(4, int(_SIZE[0] / widest)))
+    return columns, 0.17 * (math.ceil(len(names) / columns) - 1)
 
 
 def render(plot: Callable[[Any], None], name: str, title: str, size: tuple[float, float] = _SIZE) -> tuple[str, str]:
@@ -132,13 +144,20 @@ def _with_page_colours(svg: str) -> str:
 
 
 def style_of(number: int) -> dict[str, Any]:
-    """Colour, marker and line of a row: no two rows share all three."""
+    """Colour, marker and line of a row: no two rows share colour and line, or colour and marker where none is drawn."""
+    again = number // len(SERIES)
     return {
         "color": SERIES[number % len(SERIES)][0],
         "marker": _MARKERS[number % len(_MARKERS)],
-        "linestyle": _LINES[number // len(SERIES) % len(_LINES)],
+        "linestyle": _LINES[again % len(_LINES)],
+        "fillstyle": _FILLS[again % len(_FILLS)],
         "markersize": 4.5,
     }
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Over seeds; of one seed the deviation is nan, for which no bar is drawn."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _cost(axes, table: Table, metric: str) -> None:

@@ -57,7 +57,7 @@ def _tabular(outcome: Outcome, table: Table) -> str:
     return "\n".join(
         [
             f"% {table.dataset}: mean and standard deviation over {outcome.plan.seeds} seed(s).",
-            f"% Stars: differs from {outcome.plan.baseline}, paired t-test over users, Holm-corrected.",
+            f"% Stars: differs from {table.baseline}, paired t-test over users, Holm-corrected.",
             r"\begin{tabular}{l" + "c" * len(table.headline) + "}",
             r"\toprule",
             head + r" \\",

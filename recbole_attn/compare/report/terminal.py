@@ -15,7 +15,7 @@ def terminal(outcome: Outcome, files: Sequence[Path]) -> str:
     """The headline table of each data set, what went wrong, and where the report lies."""
     lines: list[str] = []
     for table in outcome.tables:
-        grid = headline(outcome, table)
+        grid = headline(table)
         lines += ["", table.dataset, *_aligned(grid), grid.note, *_notices(outcome, table)]
     return "\n".join([*lines, "", f"report  {files[1]}", f"        {files[0]}"])
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 from recbole_attn.compare.outcome import Line, Outcome, Table
 
 _MANY_TIES = 0.01
+_FEW_SEEDS = 3
 
 
 def warnings(outcome: Outcome, table: Table) -> list[str]:
     """One sentence for each doubt."""
-    return [*_seeds(outcome), *_limits(table), *_ties(table), *_splits(table), *_sampling(table), *_tuning(outcome)]
+    return [
+        *_seeds(outcome, table),
+        *_limits(table),
+        *_ties(table),
+        *_splits(table),
+        *_sampling(table),
+        *_tuning(outcome),
+    ]
 
 
 def remaining(table: Table) -> list[str]:
@@ -30,9 +38,15 @@ def failed(table: Table) -> list[str]:
     return [f"{name}, seed {', '.join(seeds)}: {reason}" for (name, reason), seeds in found.items()]
 
 
-def _seeds(outcome: Outcome) -> list[str]:
-    seeds = outcome.plan.seeds
-    return [f"Fewer than 3 seeds ({seeds}): their spread says little; add --seeds=5."] if seeds < 3 else []
+def _seeds(outcome: Outcome, table: Table) -> list[str]:
+    """Of the seeds that finished, not of those that were asked for."""
+    few = {line.name: len(line.results) for line in table.finished if len(line.results) < _FEW_SEEDS}
+    if not few:
+        return []
+    everywhere = len(few) == len(table.finished) and len(set(few.values())) == 1
+    counts = str(*set(few.values())) if everywhere else ", ".join(f"{name}: {count}" for name, count in few.items())
+    remedy = "add --seeds=5" if outcome.plan.seeds < _FEW_SEEDS else "the same command tries the others again"
+    return [f"Fewer than {_FEW_SEEDS} seeds ({counts}): their spread says little; {remedy}."]
 
 
 def _limits(table: Table) -> list[str]:
