@@ -54,10 +54,26 @@ def test_scaling_over_users_measures_each_model_on_a_log_of_each_size(monkeypatc
     assert [(point.size, point.value) for point in points] == [(50, 1.0)] * 3 + [(100, 1.0)] * 3
 
 
-def test_kept_runs_are_read_again_only_with_the_settings_they_were_made_with(tmp_path):
+def test_kept_runs_are_read_again_only_with_what_they_were_made_with(tmp_path):
     file, args = tmp_path / "study.json", argparse.Namespace(rows=["a"], steps=5)
-    assert kept.earlier(file, args, {"rows"}) == {}
-    kept.save(file, {"a": 1.5}, args, {"rows"})
-    assert kept.earlier(file, argparse.Namespace(rows=["b"], steps=5), {"rows"}) == {"a": 1.5}
-    with pytest.raises(SystemExit, match="steps=5; choose another --name"):
-        kept.earlier(file, argparse.Namespace(rows=["a"], steps=6), {"rows"})
+    settings, rows = kept.settings_of(args, {"rows"}, task=(1, 2)), {"a": {"width": 3}}
+    assert settings == {"steps": 5, "task": (1, 2)}
+    assert kept.earlier(file, settings, rows) == {}
+    kept.save(file, {"a": 1.5}, settings, rows)
+    assert kept.earlier(file, settings, {"b": {"width": 4}}) == {"a": 1.5}
+    for changed, row, text in (
+        ({**settings, "steps": 6}, rows, "steps=5, not 6; choose another --name"),
+        ({**settings, "new": 1}, rows, "new=nothing, not 1"),
+        ({"steps": 5}, rows, r"task=\[1, 2\], not nothing"),
+        (settings, {"a": {"width": 4}}, "a={'width': 3}, not {'width': 4}"),
+    ):
+        with pytest.raises(SystemExit, match=text):
+            kept.earlier(file, changed, row)
+
+
+def test_a_row_that_is_not_run_again_stays_known(tmp_path):
+    file = tmp_path / "study.json"
+    kept.save(file, {"a": 1}, {}, {"a": {"width": 3}})
+    kept.save(file, {"a": 1, "b": 2}, {}, {"b": {"width": 3}})
+    with pytest.raises(SystemExit, match="a="):
+        kept.earlier(file, {}, {"a": {"width": 5}})
