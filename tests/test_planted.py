@@ -52,7 +52,7 @@ def test_each_item_of_a_block_points_to_another_one_of_the_block_before():
 
 def test_no_answer_is_an_item_of_a_history():
     batch = planted_task.training_batch(50, 2, TASK, torch.Generator().manual_seed(0))
-    assert 1 <= batch["item_id_list"].min() and batch["item_id_list"].max() <= TASK.items
+    assert batch["item_id_list"].min() >= 1 and batch["item_id_list"].max() <= TASK.items
     counted = batch["item_id"][batch["item_id"] > 0]
     for answers in (counted, batch["neg_item_id"]):
         assert answers.min() > TASK.items and answers.max() < TASK.ids
