@@ -8,11 +8,11 @@ item whose own label is the label that one's item points to. One softmax layer c
 first lets every item read the next, so that the second one's hop lands two further. Value refinement, R·A, is built to
 make two in one layer.
 
-Training data are endless, each item of a history a target; a run is one model, one k, one seed, and its measure is how
-often the right answer is named first, of all answers, after histories that it has not seen. A run ends when it is right
-in 99 % of other new histories, or after `--steps`. What then has not settled, because the loss still fell by more than
-1 % from the last but one fifth of the steps to the last, is marked †: it may only need more steps. One that has settled
-has stopped learning, which is not a proof that its layer cannot do it.
+Training data are endless, each item of a history a target; a run is one model, one k, one seed. It is asked for 1 … k
+hops, and its measure is how often the right answer to k is named first, of the answers to k, after histories that it
+has not seen. A run ends when it is right in 99 % of other new histories, or after `--steps`. What then has not settled,
+because the loss still fell by more than 1 % from the last but one fifth of the steps to the last, is marked †: it may
+only need more steps. One that has settled has stopped learning, which is not a proof that its layer cannot do it.
 
 Models on SASRec train with cross-entropy, those on STOSA with their own pairwise loss. The last rows of the table are
 readers who make so many hops without fault: by count, and trained on all items of the history beside. Finished runs are
@@ -87,11 +87,11 @@ def train(settings: dict[str, Any], hops: int, seed: int, args) -> dict[str, Any
         rate.step()
         losses.append(loss.item())
         if step % args.every == 0:
-            recalls.append(recall(model, watched, task))
+            recalls.append(recall(model, watched, hops, task))
             if recalls[-1] >= SOLVED:
                 break
     return {
-        "recall@1": recall(model, test_batch(args.test, hops, task, torch.Generator().manual_seed(1)), task),
+        "recall@1": recall(model, test_batch(args.test, hops, task, torch.Generator().manual_seed(1)), hops, task),
         "settled": recalls[-1] >= SOLVED or has_settled(losses),
         "steps": len(losses),
         "loss": statistics.mean(losses[-args.every :]),
@@ -108,14 +108,14 @@ def has_settled(losses: list[float]) -> bool:
     return last > (1 - SETTLED) * before
 
 
-def recall(model, batch: dict, task) -> float:
-    """How often the right answer is the first of all answers."""
+def recall(model, batch: dict, hops: int, task) -> float:
+    """How often the right answer is the first of all answers to so many hops."""
     import torch
 
-    first = 1 + task.items
+    first = task.first_answer(hops)
     model.eval()
     with torch.no_grad():
-        named = first + model.full_sort_predict(batch)[:, first:].argmax(-1)
+        named = first + model.full_sort_predict(batch)[:, first : first + task.labels].argmax(-1)
     model.train()
     return (named == batch["item_id"]).double().mean().item()
 

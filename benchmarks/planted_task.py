@@ -4,12 +4,15 @@ An item is a pair (own label → label of another item). A history has a last it
 items. The last item points to one of the block before it, and the items of a block to those of the block before that,
 each to another one; those of the earliest block point to the latest. Labels and pointers are dealt anew for every
 history, so an item alone says nothing. The answer k hops back from an item is the *target* of the one that is found
-there, and it has an id of its own that stands in no history: to know where the item must be is not enough, it must be
-read. (Were the answer the item itself, a tied output could add "its own label is x" to "it is in the history", and so
-make the last hop without attention.)
+there, and it has an id of its own, for each k, that stands in no history: to know where the item must be is not enough,
+it must be read. (Were the answer the item itself, a tied output could add "its own label is x" to "it is in the
+history", and so make the last hop without attention.)
 
 A reader who makes less than k hops from the last item has `width` answers left, all alike by symmetry: one in `width`
-is right. `linear_reader` measures what it helps such a reader to know all items of the history beside.
+is right. `linear_reader` measures whether it helps such a reader to know all items of the history beside.
+
+Training asks for k hops or fewer, and does not say for how many: who learns to follow one pointer has learned what two
+are made of. Asked for two alone, value refinement stays with one in `width`, though it can do better.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from torch import Tensor, nn
 
 HOPS = (1, 2, 3)
 BLOCKS = len(HOPS) + 1  # so that the answer to most hops is an item's label too
-VERSION = "answers of their own, blocks, a target at every item"  # runs of another task are not mixed with these
+VERSION = "blocks, answers of their own for each k, fewer hops asked too"  # runs of another task are not mixed in
 
 
 class Task(NamedTuple):
@@ -46,7 +49,11 @@ class Task(NamedTuple):
 
     @property
     def ids(self) -> int:
-        return 1 + self.items + self.labels
+        return 1 + self.items + len(HOPS) * self.labels
+
+    def first_answer(self, hops: int) -> int:
+        """The id of the first of the answers to so many hops."""
+        return 1 + self.items + (hops - 1) * self.labels
 
 
 class Drawn(NamedTuple):
@@ -80,8 +87,7 @@ def draw(rows: int, task: Task, generator: torch.Generator) -> Drawn:
 
 def answers(drawn: Drawn, hops: int, task: Task) -> Tensor:
     """The answer (rows, length) so many hops back from each item; 0 where the way would leave the earliest block."""
-    place = back(drawn.parent, hops)
-    found = answer_of(drawn.items.gather(1, place), task)
+    found = answer_of(drawn.items.gather(1, back(drawn.parent, hops)), hops, task)
     return found.masked_fill(torch.arange(task.length) < hops * task.width, 0)
 
 
@@ -93,23 +99,28 @@ def back(parent: Tensor, hops: int) -> Tensor:
     return place
 
 
-def answer_of(items: Tensor, task: Task) -> Tensor:
-    """The ids of the answers that items point to."""
-    return 1 + task.items + (items - 1) % task.labels
+def answer_of(items: Tensor, hops: int, task: Task) -> Tensor:
+    """The ids of the answers, to so many hops, that items point to."""
+    return task.first_answer(hops) + (items - 1) % task.labels
 
 
 def training_batch(rows: int, hops: int, task: Task, generator: torch.Generator) -> dict[str, Tensor]:
-    """Whole sequences as RecBole would hand them over; negatives answer for an item of the history, or for any."""
+    """Whole sequences as RecBole would hand them over, each one asked for as many hops as this or for fewer.
+
+    Negatives are answers to as many hops, for an item of the history or for any.
+    """
     drawn = draw(rows, task, generator)
     elsewhere = torch.randint(task.length, drawn.items.shape, generator=generator)
-    anything = torch.randint(1 + task.items, task.ids, drawn.items.shape, generator=generator)
-    of_history = torch.rand(drawn.items.shape, generator=generator) < 0.5
-    return {
-        "item_id_list": drawn.items,
-        "item_length": torch.full((rows,), task.length),
-        "item_id": answers(drawn, hops, task),
-        "neg_item_id": torch.where(of_history, answer_of(drawn.items.gather(1, elsewhere), task), anything),
-    }
+    other = drawn.items.gather(1, elsewhere)
+    anything = torch.randint(1, 1 + task.items, drawn.items.shape, generator=generator)
+    negative = torch.where(torch.rand(drawn.items.shape, generator=generator) < 0.5, other, anything)
+    asked = torch.randint(1, hops + 1, (rows, 1), generator=generator)
+    target, avoided = torch.zeros_like(negative), torch.zeros_like(negative)
+    for few in range(1, hops + 1):
+        target = torch.where(asked == few, answers(drawn, few, task), target)
+        avoided = torch.where(asked == few, answer_of(negative, few, task), avoided)
+    length = torch.full((rows,), task.length)
+    return {"item_id_list": drawn.items, "item_length": length, "item_id": target, "neg_item_id": avoided}
 
 
 def test_batch(rows: int, hops: int, task: Task, generator: torch.Generator) -> dict[str, Tensor]:
@@ -146,7 +157,7 @@ def linear_reader(known: int, hops: int, task: Task, seed: int, *, steps: int = 
 
     def ask(rows: int) -> tuple[Tensor, Tensor]:
         drawn = draw(rows, task, generator)
-        return reader(seen(drawn, known, task)), answers(drawn, hops, task)[:, -1] - 1 - task.items
+        return reader(seen(drawn, known, task)), answers(drawn, hops, task)[:, -1] - task.first_answer(hops)
 
     for _ in range(steps):
         optimizer.zero_grad()

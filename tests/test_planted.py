@@ -29,7 +29,7 @@ def followed(items: list[int], hops: int, start: int) -> int | None:
         if target >= place:
             return None
         place = target
-    return 1 + TASK.items + pairs[place][1]
+    return TASK.first_answer(hops) + pairs[place][1]
 
 
 @pytest.mark.parametrize("hops", HOPS)
@@ -58,9 +58,18 @@ def test_no_answer_is_an_item_of_a_history():
         assert answers.min() > TASK.items and answers.max() < TASK.ids
 
 
+def test_training_asks_for_so_many_hops_and_for_fewer_with_negatives_of_as_many():
+    batch = planted_task.training_batch(90, 3, TASK, torch.Generator().manual_seed(0))
+    asked = 1 + (batch["item_id"][:, -1] - TASK.first_answer(1)) // TASK.labels
+    assert asked.unique().tolist() == [1, 2, 3]
+    assert torch.equal(1 + (batch["neg_item_id"] - TASK.first_answer(1)) // TASK.labels, asked[:, None].expand(-1, 13))
+    for row, hops, items in zip(batch["item_id"].tolist(), asked.tolist(), batch["item_id_list"].tolist()):
+        assert row == [followed(items, hops, start) or 0 for start in range(TASK.length)]
+
+
 def test_labels_are_dealt_anew_and_each_answer_is_as_likely_as_another():
     answers = planted_task.answers(dealt(15_000), 2, TASK)[:, -1]
-    share = torch.bincount(answers - 1 - TASK.items, minlength=TASK.labels) / len(answers)
+    share = torch.bincount(answers - TASK.first_answer(2), minlength=TASK.labels) / len(answers)
     torch.testing.assert_close(share, torch.full((TASK.labels,), 1 / TASK.labels), atol=0.01, rtol=0)
 
 
