@@ -256,9 +256,7 @@ def refusal(models: list[str]) -> str | None:
     """Why these rows are not measured; None where they can be."""
     whole = [model for model in models if "training=sequence" in model.partition(":")[2].split(",")]
     if whole:
-        return (
-            f"{', '.join(whole)}: a step here has one target a history; benchmarks/epochs.py measures whole sequences"
-        )
+        return f"{', '.join(whole)}: steps here have one target a history; benchmarks/epochs.py measures sequences"
     return None
 
 

@@ -79,3 +79,6 @@ def test_a_row_is_a_model_a_refinement_it_has_a_scale_and_a_length():
         for length in (50, 200)
         for name in ("AWRSR | value", "AWRSTOSA | value", "AWRSTOSA | stochastic")
     ]
+    args.models, args.refinements = ["AWRSR"], None
+    assert "AWRSR | bahdanau | learned | 50" in entropy.chosen(args)
+    assert "AWRSR | bahdanau | learned | 200" not in entropy.chosen(args)
