@@ -6,7 +6,7 @@
 `planted_task.py` says what a history is, and why k hops of attention are needed and nothing less does. A hop reads the
 item whose own label is the label that one's item points to. One softmax layer can make one hop. Two can make three: the
 first lets every item read the next, so that the second one's hop lands two further. Value refinement, R·A, is built to
-make two in one layer.
+make two in one layer. In the others R_ij depends on where item j points, so that its size may tell of the second hop.
 
 Training data are endless, each item of a history a target; a run is one model, one k, one seed. It is asked for 1 … k
 hops, and its measure is how often the right answer to k is named first, of the answers to k, after histories that it
@@ -44,7 +44,7 @@ def row(model: str, **changes: Any) -> dict[str, Any]:
 
 ROWS = {
     "softmax, 1 layer": row("AttnSASRec"),
-    "softmax, 1 wide layer": row("AttnSASRec", hidden_size=96, inner_size=384, n_heads=6),
+    "softmax, 1 wide layer": row("AttnSASRec", hidden_size=64, inner_size=256, n_heads=4),
     "softmax, 2 layers": row("AttnSASRec", n_layers=2),
     "simple, 1 layer": row("AWRSR", refinement="simple"),
     "value, 1 layer": row("AWRSR", refinement="value"),
@@ -56,6 +56,7 @@ ROWS = {
     "stochastic, 1 layer": row("AWRSTOSA", refinement="stochastic"),
 }
 SOLVED, SETTLED = 0.99, 0.01
+NEAR_GUESS = 0.8  # of one in `width`; below it not even the right block is found
 MARK = "†"
 
 
@@ -93,7 +94,7 @@ def train(settings: dict[str, Any], hops: int, seed: int, args) -> dict[str, Any
                 break
     return {
         "recall@1": recall(model, test_batch(args.test, hops, task, torch.Generator().manual_seed(1)), hops, task),
-        "settled": recalls[-1] >= SOLVED or (recalls[-1] > 0.9 / task.width and has_settled(losses)),
+        "settled": recalls[-1] >= SOLVED or (recalls[-1] > NEAR_GUESS / task.width and has_settled(losses)),
         "steps": len(losses),
         "loss": statistics.mean(losses[-args.every :]),
         "losses": [round(statistics.mean(losses[i : i + args.every]), 4) for i in range(0, len(losses), args.every)],
