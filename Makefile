@@ -1,4 +1,4 @@
-# make install | test | lint | bench | reproduce | calibrator_layers | inside-ml-100k | inside-amazon-beauty.
+# make install | test | lint | bench | steps | reproduce | calibrator_layers | inside-ml-100k | inside-amazon-beauty.
 # PYTHON=python3.10 picks another interpreter, DATA=../shared/data another folder with the data sets, RESULTS=FOLDER where
 # results go.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
-.PHONY: install test lint bench reproduce calibrator_layers
+.PHONY: install test lint bench steps reproduce calibrator_layers
 
 install: $(INSTALLED)
 
@@ -27,6 +27,9 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/epochs.py --data_path=$(DATA)
+
+steps: install
+	$(BIN)/python benchmarks/train_step.py --repeats=3 --steps=5
 
 reproduce: install
 	$(BIN)/python benchmarks/reproduce.py

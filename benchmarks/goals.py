@@ -1,7 +1,12 @@
-"""The ratios that issue "Fast" promises, computed from the medians of one run of `epochs.py`."""
+"""The ratios that are promised: by issue "Fast" of epochs, and by those of AC-TSR and AWRSR of single steps.
+
+Those of epochs are computed from the medians of one run of `epochs.py`, those of steps from the turns of one of
+`train_step.py`.
+"""
 
 from __future__ import annotations
 
+import statistics
 from typing import NamedTuple
 
 RELEASED, QUIET = "SASRec@released", "SASRec@recbole"
@@ -62,3 +67,48 @@ def _line(goal: Goal, ratio: float) -> str:
     if goal.at_least is None:
         return f"* {what} (shown only)"
     return f"* {what}, goal {goal.at_least}: {'reached' if ratio >= goal.at_least else '**not reached**'}"
+
+
+class StepGoal(NamedTuple):
+    """`measure` of `row` over that of `base`, at `STEP_LENGTH`."""
+
+    row: str
+    base: str
+    measure: str
+    at_most: float
+
+
+STEP_LENGTH = 50
+REFINEMENTS = ("simple", "value", "additive")
+STEP_GOALS = [
+    StepGoal("ACTSR", "SASRec", "train_ms", 1.5),
+    StepGoal("ACTSR", "SASRec", "train_mib", 2),
+    StepGoal("ACTSR", "SASRec", "eval_ms", 1.2),
+    *(StepGoal(f"AWRSR:refinement={name}", "AttnSASRec", "train_ms", 1.3) for name in REFINEMENTS),
+    *(StepGoal(f"AWRSTOSA:refinement={name}", "STOSA", "train_ms", 1.3) for name in REFINEMENTS),
+]
+STEP_NAMES = {"train_ms": "training step", "train_mib": "memory of a training step", "eval_ms": "evaluation step"}
+
+
+def ratios(row: list[float], base: list[float]) -> list[float]:
+    """Turn by turn; NaN where the base is not above 0."""
+    return [value / other if other > 0 else float("nan") for value, other in zip(row, base)]
+
+
+def step_verdicts(length: int, turns: dict[str, dict[str, list[float]]]) -> list[str]:
+    """A line for each goal of this length whose two rows were measured.
+
+    Args:
+        turns: by model and measure.
+    """
+    return [
+        _step_line(goal, ratios(turns[goal.row][goal.measure], turns[goal.base][goal.measure]))
+        for goal in STEP_GOALS
+        if length == STEP_LENGTH and goal.row in turns and goal.base in turns
+    ]
+
+
+def _step_line(goal: StepGoal, found: list[float]) -> str:
+    ratio = statistics.median(found)
+    what = f"{STEP_NAMES[goal.measure]}, {goal.row} / {goal.base} = {ratio:.2f} ({min(found):.2f}–{max(found):.2f})"
+    return f"{what}, goal at most {goal.at_most}: {'reached' if ratio <= goal.at_most else '**not reached**'}"

@@ -4,10 +4,11 @@
     python benchmarks/scaling.py --models AttnSASRec --repeats 1 --lengths 25 50 --items 1000 10000 --users 1000 4000
 
 Lengths and items: a training and an evaluation step on random full histories, as in `train_step.py` (batch 256, and 64
-for items). Users: preparation, a training epoch and an evaluation of a synthetic log with 20 interactions a user, as in
-`one_epoch.py`. Medians over the repeats, each in a process of its own. The exponent is the slope of a straight line
-through log cost against log size; `end` is that of the last two points, where constant costs matter least. Writes
-`benchmarks/results/scaling.md`, `.csv` and `.png`.
+for items). Along length also the one product R·A of value refinement alone, for one layer and batch 256: it costs L³,
+where plain attention costs L². Users: preparation, a training epoch and an evaluation of a synthetic log with 20
+interactions a user, as in `one_epoch.py`. Medians over the repeats, each in a process of its own (of R·A: over its
+steps, in this process). The exponent is the slope of a straight line through log cost against log size; `end` is that
+of the last two points, where constant costs matter least. Writes `benchmarks/results/scaling.md`, `.csv` and `.png`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import train_step
 RESULTS = Path(__file__).parent / "results"
 SIZES = {"layers": 2, "heads": 2, "hidden": 64, "device": "cpu", "anomaly": False}
 PER_USER, CATALOGUE = 20, 5000
+PRODUCT = "R·A"
 
 
 class Point(NamedTuple):
@@ -55,6 +57,20 @@ def of_steps(args: argparse.Namespace, along: str, sizes: list[int]) -> list[Poi
             for name in ("ms", "mib"):
                 value = statistics.median(run[name] for run in found)
                 points.append(Point(along, model, f"{phase} {name}", size, value))
+    return points
+
+
+def of_product(args: argparse.Namespace) -> list[Point]:
+    """Milliseconds of the product of two maps (256, H, L, L) along `length`."""
+    import torch
+
+    torch.set_num_threads(args.threads)
+    points = []
+    for length in args.lengths:
+        refined, first = torch.rand(2, 256, SIZES["heads"], length, length).tril_()
+        torch.matmul(refined, first)
+        found = [train_step.timed(lambda: torch.matmul(refined, first), "cpu")[0] for _ in range(args.steps)]  # noqa: B023
+        points.append(Point("length", PRODUCT, "product ms", length, 1e3 * statistics.median(found)))
     return points
 
 
@@ -118,12 +134,13 @@ def draw(points: list[Point], file: Path) -> None:
     """Training cost along each size."""
     from matplotlib.figure import Figure
 
-    shown = {"length": "train ms", "items": "train ms", "users": "epoch s"}
+    shown = {"length": ("train ms", "product ms"), "items": ("train ms",), "users": ("epoch s",)}
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    for axes, (along, cost) in zip(figure.subplots(1, 3), shown.items()):
-        for (_, _, model), found in {k: f for k, f in curves(points).items() if k[:2] == (along, cost)}.items():
-            axes.loglog([p.size for p in found], [p.value for p in found], marker="o", label=model)
-        axes.set(xlabel=along, ylabel=cost)
+    for axes, (along, costs) in zip(figure.subplots(1, 3), shown.items()):
+        for (where, cost, model), found in curves(points).items():
+            if where == along and cost in costs:
+                axes.loglog([p.size for p in found], [p.value for p in found], marker="o", label=model)
+        axes.set(xlabel=along, ylabel=costs[0])
     figure.axes[0].legend()
     figure.savefig(file, dpi=120)
 
@@ -139,7 +156,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="scaling", help="name of the result files")
     args = parser.parse_args()
-    points = of_steps(args, "length", args.lengths) + of_steps(args, "items", args.items) + of_users(args)
+    points = of_steps(args, "length", args.lengths) + of_product(args)
+    points += of_steps(args, "items", args.items) + of_users(args)
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:
         writer = csv.writer(file)

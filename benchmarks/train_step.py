@@ -1,16 +1,19 @@
-"""One training step and one evaluation step of each model: time and peak memory.
+"""One training step and one evaluation step of each model: time, peak memory and parameters.
 
-    python benchmarks/train_step.py
+    python benchmarks/train_step.py                      # or `make steps`, with fewer repeats
     python benchmarks/train_step.py --models STOSA AWRSTOSA:refinement=stochastic AWRSTOSA:refinement=value --heads 2
     python benchmarks/train_step.py --models SASRec ACTSR ACTSR:preset=released --lengths 50 --layers 2 --repeats 1
     python benchmarks/train_step.py --models SASRec SASRec:fast_dropout=True AttnSASRec AttnSASRec:precision=bf16
 
-Models are named as on the command line, RecBole's or ours, settings after a colon. Every measurement has a process of
-its own and the models take turns; numbers are medians over the repeats, factors those over the first model. Histories
-are random and full, so nothing is trimmed. A training step is loss, backward and Adam. Anomaly mode, which importing
-RecBole alone turns on, is off unless `--anomaly` is given. Memory is the growth of the peak resident set (on a GPU, of
-what PyTorch allocated) over what stood before the first step; freed memory is kept, as a run of ours does, for all
-models alike. Writes `benchmarks/results/train_step.md` and `.csv`.
+Without --models, the tables of AC-TSR and of AWRSR, at lengths 50 and 200 with 2 and 3 layers, and the goals at length
+50 as reached or not. Models are named as on the command line, RecBole's or ours, settings after a colon. Every
+measurement has a process of its own and the models take turns; numbers are medians over the turns with the smallest and
+largest, ratios are medians of those within a turn: to RecBole's SASRec, to SASRec with our dropout, which draws cheaper
+random numbers on a CPU, so that what they save is not taken for the mechanism's, and to a row's own backbone. Histories
+are random and full, so nothing is trimmed. A training step is loss, backward and Adam, one target a history. Anomaly
+mode, which importing RecBole alone turns on, is off unless `--anomaly` is given. Memory is the growth of the peak
+resident set (on a GPU, of what PyTorch allocated) over what stood before the first step; freed memory is kept, as a run
+of ours does, for all models alike. Writes `benchmarks/results/train_step.md` and, turn by turn, `.csv`.
 """
 
 from __future__ import annotations
@@ -27,14 +30,46 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
+
+from goals import ratios, step_verdicts
 
 RESULTS = Path(__file__).parent / "results"
-PHASES = ("train", "eval")
+PHASES = {"train": "Training step", "eval": "Evaluation step"}
 MEASURES = ("ms", "cpu_ms", "mib")
+SASREC = ("SASRec", "SASRec:fast_dropout=True")
+TABLES = {
+    "AC-TSR": [*SASREC, "AttnSASRec", "ACTSR", "ACTSR:preset=released"],
+    "AWRSR": [
+        *SASREC,
+        "AttnSASRec",
+        *(f"AWRSR:refinement={name}" for name in ("simple", "value", "additive")),
+        "STOSA",
+        *(f"AWRSTOSA:refinement={name}" for name in ("simple", "value", "additive", "stochastic")),
+    ],
+}
+BACKBONES = {
+    "ACTSR": "AttnSASRec",
+    "AWRSR": "AttnSASRec",
+    "FocusedSASRec": "AttnSASRec",
+    "AWRSTOSA": "STOSA",
+    "ACBERT4Rec": "AttnBERT4Rec",
+    "FAIR": "RPG",
+}
+
+
+class Row(NamedTuple):
+    """One model at one size; `turns` holds a list for each of train_ms, train_cpu_ms, train_mib, eval_ms ..."""
+
+    model: str
+    layers: int
+    length: int
+    parameters: int
+    turns: dict[str, list[float]]
 
 
 def measure(spec: dict) -> dict[str, float]:
-    """Median milliseconds of a step, of wall clock and of CPU time, and peak memory in MiB; in this process."""
+    """Median milliseconds of a step, of wall clock and of CPU time, peak memory in MiB, and trained parameters."""
     importlib.import_module("recbole_attn")  # first of all: it mends RecBole
     import torch
 
@@ -50,7 +85,9 @@ def measure(spec: dict) -> dict[str, float]:
     step()
     wall, cpu = zip(*(timed(step, spec["device"]) for _ in range(spec["steps"])))
     grown = memory_mib(spec["device"], peak=True) - before
-    return {"ms": 1e3 * statistics.median(wall), "cpu_ms": 1e3 * statistics.median(cpu), "mib": grown}
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    times = {"ms": 1e3 * statistics.median(wall), "cpu_ms": 1e3 * statistics.median(cpu)}
+    return {**times, "mib": grown, "parameters": parameters}
 
 
 def build(spec: dict):
@@ -134,8 +171,8 @@ def in_own_process(spec: dict) -> dict[str, float]:
     return json.loads(printed.splitlines()[-1])
 
 
-def compare(args: argparse.Namespace, layers: int, length: int) -> list[dict]:
-    """A row of medians for each model at one size."""
+def compare(args: argparse.Namespace, layers: int, length: int) -> list[Row]:
+    """All models at one size."""
     shared = {name: getattr(args, name) for name in ("batch", "heads", "hidden", "items", "steps", "threads", "device")}
     shared.update(layers=layers, length=length, anomaly=args.anomaly)
     found: dict = {(model, phase): [] for model in args.models for phase in PHASES}
@@ -143,52 +180,89 @@ def compare(args: argparse.Namespace, layers: int, length: int) -> list[dict]:
         for model, phase in found:
             found[model, phase].append(in_own_process({**shared, "model": model, "phase": phase}))
     return [
-        {
-            "model": model,
-            "layers": layers,
-            "length": length,
-            **{
-                f"{phase}_{name}": statistics.median(run[name] for run in found[model, phase])
-                for phase in PHASES
-                for name in MEASURES
-            },
-        }
+        Row(
+            model,
+            layers,
+            length,
+            found[model, "train"][0]["parameters"],
+            {f"{phase}_{name}": [run[name] for run in found[model, phase]] for phase in PHASES for name in MEASURES},
+        )
         for model in args.models
     ]
 
 
-def table(rows: list[dict]) -> str:
-    """One size in Markdown."""
-    columns = [f"{phase}_{name}" for phase in PHASES for name in MEASURES]
-    heads = ["train ms", "CPU ms", "MiB", "evaluation ms", "CPU ms", "MiB"]
-    lines = [f"\n## {rows[0]['layers']} layers, length {rows[0]['length']}\n", f"| model | {' | '.join(heads)} |"]
-    lines.append("|---" * 7 + "|")
+def table(rows: list[Row], phase: str) -> str:
+    """One phase of one size in Markdown."""
+    bases = [name for name in SASREC if name in (row.model for row in rows)]
+    times = [f"× {name}" for name in (*bases, "own backbone")]
+    heads = ["model", "parameters", "ms (all turns)", *times, "CPU ms", "MiB (all turns)", *times]
+    lines = [f"\n{PHASES[phase]}:\n", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
-        cells = [f"{row[name]:.0f} ({row[name] / rows[0][name]:.2f} ×)" for name in columns]
-        lines.append(f"| {row['model']} | {' | '.join(cells)} |")
+        cells = [row.model, f"{row.parameters:,}", spread(row.turns[f"{phase}_ms"])]
+        cells += factors(rows, row, bases, f"{phase}_ms")
+        cells += [f"{statistics.median(row.turns[f'{phase}_cpu_ms']):.0f}", spread(row.turns[f"{phase}_mib"])]
+        cells += factors(rows, row, bases, f"{phase}_mib")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def write(args: argparse.Namespace, sizes: list[list[dict]]) -> None:
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
+
+
+def factors(rows: list[Row], row: Row, bases: list[str], measure: str) -> list[str]:
+    """A row's ratios to the bases and to its own backbone; a dash where that is not among the rows."""
+    turns = {other.model: other.turns[measure] for other in rows}
+    own = BACKBONES.get(row.model.split(":")[0])
+    return [
+        f"{statistics.median(ratios(row.turns[measure], turns[base])):.2f}" if base in turns else "–"
+        for base in (*bases, own)
+    ]
+
+
+def report(sizes: list[list[Row]], tables: dict[str, list[str]]) -> str:
+    """All tables, and what became of the goals."""
+    text = ""
+    for name, models in tables.items():
+        for rows in sizes:
+            text += f"\n## {name}: {rows[0].layers} layers, length {rows[0].length}\n"
+            text += "".join(table([row for row in rows if row.model in models], phase) for phase in PHASES)
+    lines = [
+        f"* {rows[0].layers} layers: {line}"
+        for rows in sizes
+        for line in step_verdicts(rows[0].length, {row.model: row.turns for row in rows})
+    ]
+    return text + ("\n## Goals\n\n" + "\n".join(lines) + "\n" if lines else "")
+
+
+def write(args: argparse.Namespace, sizes: list[list[Row]], tables: dict[str, list[str]]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    rows = [row for size in sizes for row in size]
     with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+        writer = csv.writer(file)
+        writer.writerow(["model", "layers", "length", "parameters", "turn", *sizes[0][0].turns])
+        for row in (row for rows in sizes for row in rows):
+            for turn, values in enumerate(zip(*row.turns.values())):
+                writer.writerow([*row[:-1], turn, *(round(value, 2) for value in values)])
     about = (
-        f"# Training and evaluation steps\n\n`python benchmarks/train_step.py {' '.join(sys.argv[1:])}`\n\n"
+        f"# Training and evaluation steps\n\n`{' '.join(['python benchmarks/train_step.py', *sys.argv[1:]])}`\n\n"
         f"Batch {args.batch}, {args.heads} heads, hidden size {args.hidden}, {args.items} items, full histories; "
         f"medians of {args.repeats} processes of {args.steps} steps. {args.device}, {args.threads} threads, "
-        f"{platform.machine()}, torch {version('torch')}; anomaly mode {'on' if args.anomaly else 'off'}. "
-        f"In brackets: times the first row's.\n"
+        f"{platform.machine()}, torch {version('torch')}; anomaly mode {'on' if args.anomaly else 'off'}.\n"
     )
-    (RESULTS / f"{args.name}.md").write_text(about + "".join(map(table, sizes)), encoding="utf-8")
+    (RESULTS / f"{args.name}.md").write_text(about + report(sizes, tables), encoding="utf-8")
+
+
+def refusal(models: list[str]) -> str | None:
+    """Why these rows are not measured; None where they can be."""
+    whole = [model for model in models if "training=sequence" in model.partition(":")[2].split(",")]
+    if whole:
+        return f"{', '.join(whole)}: steps here have one target a history; benchmarks/epochs.py measures sequences"
+    return None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["SASRec", "AttnSASRec", "ACTSR", "ACTSR:preset=released"])
+    parser.add_argument("--models", nargs="+", help="those of both tables unless given")
     parser.add_argument("--lengths", nargs="+", type=int, default=[50, 200])
     parser.add_argument("--layers", nargs="+", type=int, default=[2, 3])
     parser.add_argument("--batch", type=int, default=256)
@@ -207,8 +281,12 @@ def main() -> None:
         sys.argv = sys.argv[:1]  # RecBole's Config reads the command line
         print(json.dumps(measure(args.measure)))
         return
+    tables = {"Models": args.models} if args.models else TABLES
+    args.models = list(dict.fromkeys(model for models in tables.values() for model in models))
+    if refusal(args.models):
+        parser.error(refusal(args.models))
     sizes = [compare(args, layers, length) for layers in args.layers for length in args.lengths]
-    write(args, sizes)
+    write(args, sizes, tables)
     print((RESULTS / f"{args.name}.md").read_text(encoding="utf-8"))
 
 

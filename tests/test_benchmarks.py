@@ -12,6 +12,7 @@ import goals
 import kept
 import one_epoch
 import scaling
+import train_step
 
 
 def test_a_power_law_has_its_exponent():
@@ -24,6 +25,47 @@ def test_a_goal_is_reached_or_not_by_the_ratio_of_two_rows():
     for ratio, verdict in ((25.0, "reached"), (24.9, "**not reached**")):
         (line,) = goals.verdicts({slow: {"epoch_s": ratio}, fast: {"epoch_s": 1.0}})
         assert line.endswith(f"{ratio}, goal 25: {verdict}")
+
+
+def test_a_goal_of_a_step_is_the_median_ratio_of_the_turns():
+    turns = {"ACTSR": {"train_ms": [150.0, 400.0, 290.0]}, "SASRec": {"train_ms": [100.0, 200.0, 200.0]}}
+    for row in turns.values():
+        row.update(train_mib=[1.0], eval_ms=[1.0])
+    step, *others = goals.step_verdicts(50, turns)
+    assert step == "training step, ACTSR / SASRec = 1.50 (1.45–2.00), goal at most 1.5: reached"
+    assert len(others) == 2 and goals.step_verdicts(200, turns) == []
+    turns["ACTSR"]["train_ms"][0] = 151.0
+    assert goals.step_verdicts(50, turns)[0].endswith("goal at most 1.5: **not reached**")
+
+
+def step_row(model: str, ms: float) -> train_step.Row:
+    turns = {f"{phase}_{name}": [ms, 2 * ms, 3 * ms] for phase in train_step.PHASES for name in train_step.MEASURES}
+    return train_step.Row(model, 2, 50, 1234, turns)
+
+
+def test_a_step_is_compared_with_sasrec_with_our_dropout_and_with_its_own_backbone():
+    speeds = {"SASRec": 10, "SASRec:fast_dropout=True": 8, "STOSA": 40, "AWRSTOSA:refinement=value": 44, "AWRSR": 12}
+    lines = train_step.table([step_row(model, ms) for model, ms in speeds.items()], "train").splitlines()
+    cells = {line.split(" | ")[0][2:]: line.split(" | ")[1:] for line in lines if line.startswith("| ")}
+    assert cells["AWRSTOSA:refinement=value"][:5] == ["1,234", "88 (44–132)", "4.40", "5.50", "1.10"]
+    assert cells["AWRSR"][2:5] == ["1.20", "1.50", "–"]  # AttnSASRec is not there
+
+
+def test_the_tables_hold_what_the_goals_of_steps_compare():
+    for goal in goals.STEP_GOALS:
+        assert any({goal.row, goal.base} <= set(models) for models in train_step.TABLES.values())
+
+
+def test_a_row_of_whole_sequences_is_refused_where_prefix_steps_are_measured():
+    assert train_step.refusal(["SASRec", "AWRSR:refinement=value"]) is None
+    text = train_step.refusal(["SASRec", "AWRSR:refinement=value,training=sequence"])
+    assert text.startswith("AWRSR:refinement=value,training=sequence: ") and "\n" not in text
+
+
+def test_the_product_of_two_maps_is_timed_at_each_length():
+    points = scaling.of_product(argparse.Namespace(lengths=[2, 4], threads=1, steps=2))
+    assert [(point.size, point.model) for point in points] == [(2, scaling.PRODUCT), (4, scaling.PRODUCT)]
+    assert all(point.value > 0 for point in points)
 
 
 def test_a_row_names_a_model_a_way_and_settings():
@@ -54,10 +96,26 @@ def test_scaling_over_users_measures_each_model_on_a_log_of_each_size(monkeypatc
     assert [(point.size, point.value) for point in points] == [(50, 1.0)] * 3 + [(100, 1.0)] * 3
 
 
-def test_kept_runs_are_read_again_only_with_the_settings_they_were_made_with(tmp_path):
+def test_kept_runs_are_read_again_only_with_what_they_were_made_with(tmp_path):
     file, args = tmp_path / "study.json", argparse.Namespace(rows=["a"], steps=5)
-    assert kept.earlier(file, args, {"rows"}) == {}
-    kept.save(file, {"a": 1.5}, args, {"rows"})
-    assert kept.earlier(file, argparse.Namespace(rows=["b"], steps=5), {"rows"}) == {"a": 1.5}
-    with pytest.raises(SystemExit, match="steps=5; choose another --name"):
-        kept.earlier(file, argparse.Namespace(rows=["a"], steps=6), {"rows"})
+    settings, rows = kept.settings_of(args, {"rows"}, task=(1, 2)), {"a": {"width": 3}}
+    assert settings == {"steps": 5, "task": (1, 2)}
+    assert kept.earlier(file, settings, rows) == {}
+    kept.save(file, {"a": 1.5}, settings, rows)
+    assert kept.earlier(file, settings, {"b": {"width": 4}}) == {"a": 1.5}
+    for changed, row, text in (
+        ({**settings, "steps": 6}, rows, "steps=5, not 6; choose another --name"),
+        ({**settings, "new": 1}, rows, "new=nothing, not 1"),
+        ({"steps": 5}, rows, r"task=\[1, 2\], not nothing"),
+        (settings, {"a": {"width": 4}}, "a={'width': 3}, not {'width': 4}"),
+    ):
+        with pytest.raises(SystemExit, match=text):
+            kept.earlier(file, changed, row)
+
+
+def test_a_row_that_is_not_run_again_stays_known(tmp_path):
+    file = tmp_path / "study.json"
+    kept.save(file, {"a": 1}, {}, {"a": {"width": 3}})
+    kept.save(file, {"a": 1, "b": 2}, {}, {"b": {"width": 3}})
+    with pytest.raises(SystemExit, match="a="):
+        kept.earlier(file, {}, {"a": {"width": 5}})
