@@ -145,7 +145,7 @@ class Refinement(nn.Module):
             return (part.unsqueeze(-2) + keys.unsqueeze(-3)).tanh() @ weights
 
         parts = chosen.split(max(1, _TANH_CELLS // keys.numel()), -2)
-        return torch.cat([checkpoint(judge, part, use_reentrant=False) for part in parts], -2).squeeze(-1)
+        return torch.cat([checkpoint(judge, part, use_reentrant=False) for part in parts], -3).squeeze(-1)
 
     def _map_values(self, first: Tensor, columns: Tensor | None) -> Tensor:
         length = first.size(-1)
