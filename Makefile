@@ -27,6 +27,7 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/epochs.py --data_path=$(DATA)
+	$(BIN)/python benchmarks/scaling.py
 
 steps: install
 	$(BIN)/python benchmarks/train_step.py --repeats=3 --steps=5

@@ -147,7 +147,7 @@ def draw(points: list[Point], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["SASRec", "AttnSASRec", "ACTSR", "AWRSR"])
+    parser.add_argument("--models", nargs="+", default=["SASRec", "AttnSASRec", "ACTSR", "AWRSR", "FAIR"])
     parser.add_argument("--lengths", nargs="*", type=int, default=[25, 50, 100, 200, 400])
     parser.add_argument("--items", nargs="*", type=int, default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--users", nargs="*", type=int, default=[1000, 4000, 16_000, 64_000])

@@ -112,6 +112,7 @@ def build(spec: dict):
 
     item, batch = config["ITEM_ID_FIELD"], spec["batch"]
     fields = {
+        config["USER_ID_FIELD"]: torch.arange(1, batch + 1),
         item + config["LIST_SUFFIX"]: torch.randint(1, spec["items"], (batch, spec["length"])),
         config["ITEM_LIST_LENGTH_FIELD"]: torch.full((batch,), spec["length"]),
         item: torch.randint(1, spec["items"], (batch,)),
