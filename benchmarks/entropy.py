@@ -9,13 +9,14 @@ for every map of every layer and head the entropy of a row, over the logarithm o
 over the rows of test histories that see at least five. 0 is a row that reads one item, 1 a row that reads all alike.
 The maps are A, the correlations R, and the final one: R alone may be flat where the final map, which A is part of, is
 not. The verdict names each map that some layer, head and seed has outside [.05, .95] on average. Above length 50
-bahdanau is measured where --refinements names it: it takes some six minutes a run at 200. Writes
+bahdanau is measured where --refinements names it, for its cost. Writes
 `benchmarks/results/<name>.md`; finished runs are kept in the `.json` beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
 import sys
 import time
@@ -170,7 +171,7 @@ def table(found: dict[str, dict], args) -> str:
     """Markdown, a line for each row, numbers of the layers one after another, means of heads and seeds."""
     kind = "" if args.rows is None else f", {args.rows} rows an epoch"
     lines = [
-        f"# Entropy of refined maps\n\n`{' '.join(['python benchmarks/entropy.py', *sys.argv[1:]])}`\n\nml-100k, "
+        f"# Entropy of refined maps\n\n`python benchmarks/entropy.py {shlex.join(sys.argv[1:])}`\n\nml-100k, "
         f"training={args.training}, {args.epochs} epochs{kind}, seeds {', '.join(map(str, args.seeds))}; entropy over "
         f"log(visible keys), rows of {args.histories} test histories with at least {FEWEST_KEYS} of them; layer by "
         f"layer, means over heads and seeds. In brackets: rows outside [.05, .95]. The verdict counts heads, "

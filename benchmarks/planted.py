@@ -3,10 +3,11 @@
     python benchmarks/planted.py
     python benchmarks/planted.py --rows "value, 1 layer" "softmax, 2 layers" --seeds 5 --steps 9000 --name planted-long
 
-`planted_task.py` says what a history is, and why k hops of attention are needed and nothing less does. A hop reads the
-item whose own label is the label that one's item points to. One softmax layer can make one hop. Two can make three: the
-first lets every item read the next, so that the second one's hop lands two further. Value refinement, R·A, is built to
-make two in one layer. In the others R_ij depends on where item j points, so that its size may tell of the second hop.
+`planted_task.py` says what a history is, and what fewer hops leave open. A hop reads the item whose own label is the
+label that one's item points to. One softmax layer's attention makes one hop. Two make three: the first lets every item
+read the next, so that the second one's hop lands two further. Value refinement, R·A, is built to make two in one layer. In
+the others R_ij depends on where item j points, so that its size may tell of the second hop. What a feed-forward part finds
+out beyond its layer's attention is not excluded: the rows of softmax, of one layer and of a wide one, show how much.
 
 Training data are endless, each item of a history a target; a run is one model, one k, one seed. It is asked for 1 … k
 hops, and its measure is how often the right answer to k is named first, of the answers to k, after histories that it
@@ -23,6 +24,7 @@ read from `benchmarks/results/<name>.json`; a Markdown table and a figure are wr
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
 import sys
 import time
@@ -230,7 +232,7 @@ def main() -> None:
     found = run_all(args)
     figure(found, args)
     about = (
-        f"# Hops that must be made\n\n`{' '.join(['python benchmarks/planted.py', *words[1:]])}`\n\n"
+        f"# Hops that must be made\n\n`python benchmarks/planted.py {shlex.join(words[1:])}`\n\n"
         f"Recall@1 on {args.test} new histories, mean of {args.seeds} seeds (smallest–largest), with the mean training "
         f"loss and number of steps at the end. {MARK}: a run had not settled after {args.steps} steps. The last rows "
         f"are readers who make so many hops without fault.\n\n"

@@ -8,11 +8,12 @@ there, and it has an id of its own, for each k, that stands in no history: to kn
 it must be read. (Were the answer the item itself, a tied output could add "its own label is x" to "it is in the
 history", and so make the last hop without attention.)
 
-A reader who makes less than k hops from the last item has `width` answers left, all alike by symmetry: one in `width`
-is right. `linear_reader` measures whether it helps such a reader to know all items of the history beside.
+A reader who has seen only the items on the way of less than k hops has `width` answers left, all alike by symmetry: one
+in `width` is right. `linear_reader` measures whether it helps to add up all items of the history beside. A reader who
+looks the way up in them, in no linear manner, is not bound by this.
 
 Training asks for k hops or fewer, and does not say for how many: who learns to follow one pointer has learned what two
-are made of. Asked for two alone, value refinement stays with one in `width`, though it can do better.
+are made of.
 """
 
 from __future__ import annotations
@@ -76,9 +77,8 @@ def checked(task: Task) -> Task:
 
 def draw(rows: int, task: Task, generator: torch.Generator) -> Drawn:
     into = torch.rand(rows, BLOCKS, task.width, generator=generator).argsort(-1)
-    begin = (
-        torch.arange(-1, BLOCKS - 1) % BLOCKS * task.width
-    )  # of the block that each block, the earliest first, points to
+    # Where the block begins that each block, the earliest first, points to.
+    begin = torch.arange(-1, BLOCKS - 1) % BLOCKS * task.width
     last = torch.randint((BLOCKS - 1) * task.width, BLOCKS * task.width, (rows, 1), generator=generator)
     parent = torch.cat([(into + begin[:, None]).flatten(1), last], 1)
     own = torch.rand(rows, task.labels, generator=generator).argsort(-1)[:, : task.length]
