@@ -5,9 +5,9 @@
 
 `planted_task.py` says what a history is, and what fewer hops leave open. A hop reads the item whose own label is the
 label that one's item points to. One softmax layer's attention makes one hop. Two make three: the first lets every item
-read the next, so that the second one's hop lands two further. Value refinement, R·A, is built to make two in one layer. In
-the others R_ij depends on where item j points, so that its size may tell of the second hop. What a feed-forward part finds
-out beyond its layer's attention is not excluded: the rows of softmax, of one layer and of a wide one, show how much.
+read the next, so that the second one's hop lands two further. Value refinement, R·A, is built to make two in one layer.
+In the others R_ij depends on where item j points, so that its size may tell of the second hop. What a feed-forward part
+finds out beyond its layer's attention is not excluded: the rows of one softmax layer, narrow and wide, show how much.
 
 Training data are endless, each item of a history a target; a run is one model, one k, one seed. It is asked for 1 … k
 hops, and its measure is how often the right answer to k is named first, of the answers to k, after histories that it
