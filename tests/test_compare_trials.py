@@ -189,6 +189,20 @@ def test_a_killed_command_takes_its_trial_along_and_is_completed_by_another(fold
     assert {row for row, _ in results(folder)} == {"Pop", "SASRec"}
 
 
+def test_two_processes_that_make_the_folder_of_logs_at_once_do_not_fail(folder, started, monkeypatch):
+    seen = os.path.exists
+
+    def seen_a_moment_too_early(path):
+        found = seen(path)
+        if os.path.normpath(path).startswith("log" + os.sep) and not found:
+            os.makedirs(path)  # by the other process
+        return found
+
+    monkeypatch.setattr(os.path, "exists", seen_a_moment_too_early)
+    _, failed = run(folder, model="Pop", seeds=1)
+    assert failed == 0
+
+
 def test_half_a_result_counts_as_none(folder, started):
     run(folder, model="Pop", seeds=1)
     (file,) = (folder / "results").glob("chains/*/result.json")
