@@ -19,6 +19,7 @@ SMALL = {
     "use_gpu": False,
     "state": "ERROR",
 }
+PATIENCE = 1800  # seconds; only a process that hangs takes longer, on the busiest machine
 HEADER = ("user_id:token", "item_id:token", "timestamp:float")
 
 

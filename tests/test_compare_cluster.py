@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from comparisons import arguments, options, results
-from runs import mistake, write_chains
+from runs import PATIENCE, mistake, write_chains
 
 from recbole_attn.cli import main
 from recbole_attn.compare.cluster import Cluster, connect
@@ -60,8 +60,8 @@ def cluster(folder):
     scheduler = start(folder, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
     plain = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0"]
     workers = [start(folder, "dask_worker", address, *plain, "--name", f"w{number}") for number in range(2)]
-    with distributed.Client(address, timeout=60) as client:
-        client.wait_for_workers(2, timeout=60)
+    with distributed.Client(address, timeout=PATIENCE) as client:
+        client.wait_for_workers(2, timeout=PATIENCE)
     yield address, workers, scheduler
     for process in [*workers, scheduler]:
         process.kill()
@@ -73,9 +73,10 @@ def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, clu
     address, workers, _ = cluster
     command = arguments(folder, model="SASRec", seeds=3, epochs=60, stopping_step=60, engine="dask", address=address)
 
+    ended = threading.Event()
+
     def kill_a_worker_at_work():
-        deadline = time.time() + 120
-        while time.time() < deadline:
+        while not ended.is_set():
             for file in (folder / "results").glob("chains/*/training/last.pth"):
                 if not (file.parents[1] / "result.json").exists():
                     os.kill(workers[0].pid, signal.SIGKILL)
@@ -84,8 +85,11 @@ def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, clu
 
     killer = threading.Thread(target=kill_a_worker_at_work)
     killer.start()
-    code = main(command)
-    killer.join()
+    try:
+        code = main(command)
+    finally:
+        ended.set()
+        killer.join()
     assert workers[0].wait(timeout=5) == -signal.SIGKILL
     assert code == 0, capsys.readouterr().err
     assert sorted(results(folder)) == [("SASRec", 2020), ("SASRec", 2021), ("SASRec", 2022)]
@@ -98,7 +102,7 @@ def test_a_cluster_without_workers_is_refused(folder, capsys):
     scheduler = start(folder, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
     try:
         address = f"tcp://127.0.0.1:{port}"
-        distributed.Client(address, timeout=60).close()
+        distributed.Client(address, timeout=PATIENCE).close()
         line = mistake(arguments(folder, model="Pop,BPR", engine="dask", address=address), capsys)
         assert re.search("the cluster has no workers; start one with `dask worker tcp", line)
     finally:

@@ -7,7 +7,7 @@ import multiprocessing
 import pytest
 import torch
 from comparisons import SMALL_ATTENTION, TINY, arguments, results
-from runs import write_chains
+from runs import PATIENCE, write_chains
 
 from recbole_attn import protocol
 from recbole_attn.checkpoint import load_checkpoint
@@ -38,7 +38,7 @@ def together(processes, task, *arguments):
     for process in group:
         process.start()
     for process in group:
-        process.join(120)
+        process.join(PATIENCE)
     assert [process.exitcode for process in group] == [0] * processes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from comparisons import arguments, fork_trials, options, results
+from comparisons import Forked, arguments, fork_trials, options, results
 from runs import mistake, write_chains
 
 from recbole_attn.cli import main
@@ -84,6 +84,14 @@ def test_the_chosen_setting_is_trained_with_every_seed_and_the_grid_is_listed(fo
 
 def test_several_trials_at_once_give_the_numbers_of_one_after_another(folder, monkeypatch, capsys):
     fork_trials(monkeypatch)
+    poll, asked = Forked.poll, set()
+
+    def seen_to_end_after_all_have_started(self):
+        if self.pid in asked:
+            return poll(self)
+        asked.add(self.pid)
+
+    monkeypatch.setattr(Forked, "poll", seen_to_end_after_all_have_started)
     for jobs in (1, 3):
         assert main(arguments(folder, model="Pop,BPR", seeds=2, jobs=jobs, name=f"jobs{jobs}", rerun=True)) == 0
     printed = capsys.readouterr().err

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from comparisons import SMALL_ATTENTION, fork_trials, options, results, run
-from runs import write_chains
+from runs import PATIENCE, write_chains
 
 from recbole_attn.compare.board import Board
 from recbole_attn.compare.plan import read_plan
@@ -224,9 +224,10 @@ def test_the_seeds_that_count_are_those_that_finished():
 
 def chromium(folder, *arguments):
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", *quiet]
+    alone = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    flags = ["--headless", "--hide-scrollbars", *alone, *quiet]
     command = [BROWSER, *flags, f"--user-data-dir={folder}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
 
 
 @pytest.mark.skipif(not BROWSER, reason="Chromium is not installed")

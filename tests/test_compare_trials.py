@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from comparisons import arguments, fork_trials, options, results, run, write_timed
-from runs import mistake, write_chains
+from runs import PATIENCE, mistake, write_chains
 
 from recbole_attn.cli import main
 from recbole_attn.compare import schedule
@@ -120,18 +120,11 @@ def test_a_death_names_its_signal():
 
 
 def test_a_killed_trial_fails_its_row_and_the_same_command_completes_it(folder, started, monkeypatch):
-    quick = schedule.start
-
-    def start_and_kill(folder, changes=None):
-        process = quick(folder, changes)
-        os.kill(process.pid, signal.SIGKILL)
-        return process
-
-    monkeypatch.setattr(schedule, "start", start_and_kill)
-    text, failed = run(folder, model="Pop,BPR", seeds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_attn.compare.trial.main", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        text, failed = run(folder, model="Pop,BPR", seeds=1)
     assert failed == 2
     assert "failed: BPR, seed 2020: its process was killed by SIGKILL" in text
-    monkeypatch.setattr(schedule, "start", quick)
     text, failed = run(folder, model="Pop,BPR", seeds=1)
     assert failed == 0
     assert "failed" not in text
@@ -179,14 +172,25 @@ def test_a_killed_command_takes_its_trial_along_and_is_completed_by_another(fold
     command = [sys.executable, "-m", "recbole_attn", *arguments(folder, model="Pop,SASRec", seeds=1, epochs=3)]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not list((folder / "results").glob("*/*/result.json")) and time.time() < deadline:
+    while not list((folder / "results").glob("*/*/result.json")) and process.poll() is None:
         time.sleep(0.05)
     process.kill()
     process.wait()
     assert [row for row, _ in results(folder)] == ["Pop"]
-    assert subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode == 0
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE).returncode == 0
     assert {row for row, _ in results(folder)} == {"Pop", "SASRec"}
+
+
+@pytest.mark.slow
+def test_a_trial_whose_command_died_before_it_began_does_not_begin(folder):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    store = Store(folder / "results" / "chains")
+    (trial,) = trials_of(plan, plan.rows[0])
+    stranger = "0"
+    command = [sys.executable, "-m", "recbole_attn.compare.trial", str(store.prepare(trial)), stranger]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE).returncode == 1
+    assert store.result(trial) is None and store.failure(trial) is None
 
 
 def test_two_processes_that_make_the_folder_of_logs_at_once_do_not_fail(folder, started, monkeypatch):

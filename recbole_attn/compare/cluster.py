@@ -71,7 +71,7 @@ class Cluster:
         """The keys of the tasks that workers have."""
         try:
             return {key for keys in self.client.processing().values() for key in keys}
-        except (OSError, AttributeError) as error:  # a client that Dask has closed has no scheduler to ask
+        except (OSError, AttributeError, RuntimeError) as error:  # of a client that Dask has closed
             raise UserError(self._gone()) from error
 
     def _gone(self) -> str:

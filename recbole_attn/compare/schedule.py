@@ -56,7 +56,7 @@ def start(folder: Path, changes: Mapping[str, str] | None = None) -> subprocess.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "recbole_attn.compare.trial", str(folder)],
+            [sys.executable, "-m", "recbole_attn.compare.trial", str(folder), str(os.getpid())],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

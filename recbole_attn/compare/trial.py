@@ -1,6 +1,7 @@
-"""One trial in a process of its own: `python -m recbole_attn.compare.trial FOLDER`.
+"""One trial in a process of its own: `python -m recbole_attn.compare.trial FOLDER PARENT`.
 
-The folder holds trial.json. What comes out is ranks.npz and then, as the last word, result.json; or failure.json.
+It ends with its parent, whose process number is PARENT. The folder holds trial.json. What comes out is
+ranks.npz and then, as the last word, result.json; or failure.json.
 """
 
 from __future__ import annotations
@@ -212,5 +213,5 @@ def leave_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    leave_with(os.getppid())
+    leave_with(int(sys.argv[2]))
     sys.exit(main(Path(sys.argv[1]).resolve()))
