@@ -4,15 +4,14 @@
     python benchmarks/code_scoring.py --items 1000000 --batch 256 --codes 16
 
 Scoring N items for B states looks up K·N·B numbers. The yardstick is `torch.sum` over an array of that many float32,
-64 MiB of it again and again; what is smaller stays in a cache, which no looking up can beat. Both run on one thread,
-each row of the table in a process of its own; numbers are medians of CPU time over the repeats, taken in turns. Memory
-is the growth of the peak resident set, the scores themselves among it. The table goes into results/code_scoring.md.
+64 MiB of it again and again; what is smaller is summed out of a cache. Both run on one thread, each row of the table in
+a process of its own; numbers are medians of CPU time over the repeats, taken in turns. Memory is the growth of the peak
+resident set, the scores themselves among it. The table goes into results/code_scoring.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import multiprocessing
 import resource
 import statistics
@@ -20,6 +19,9 @@ import time
 from pathlib import Path
 
 import torch
+
+from recbole_attn.codes import CodedItems
+from recbole_attn.memory import keep_freed_memory
 
 RESULT = Path(__file__).parent / "results" / "code_scoring.md"
 BLOCK = 1 << 24  # float32 numbers that are summed in one go
@@ -52,10 +54,9 @@ def summing(numbers: int):
 def measure(items: int, codes: int, values: int, batch: int, hidden: int, repeats: int) -> str:
     """One row of the table."""
     torch.set_num_threads(1)
-    importlib.import_module("recbole_attn.memory").keep_freed_memory()  # as every run has it
-    coded = importlib.import_module("recbole_attn.codes").CodedItems(
-        torch.randint(values, (items, codes)), n_values=values, hidden_size=hidden, temperature=0.03
-    )
+    keep_freed_memory()  # as every run has it
+    table = torch.randint(values, (items, codes))
+    coded = CodedItems(table, n_values=values, hidden_size=hidden, temperature=0.03)
     states = torch.randn(batch, hidden)
     reading = summing(codes * items * batch)
     coded.score(coded.tabulate(states[:1]), 0, items), reading()

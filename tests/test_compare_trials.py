@@ -189,7 +189,8 @@ def test_a_trial_whose_command_died_before_it_began_does_not_begin(folder):
     stranger = "0"
     command = [sys.executable, "-m", "recbole_attn.compare.trial", str(store.prepare(trial)), stranger]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    assert subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE).returncode == 1
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
     assert store.result(trial) is None and store.failure(trial) is None
 
 

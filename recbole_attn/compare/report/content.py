@@ -139,7 +139,7 @@ def _mean(line: Line, table: Table, metric: str) -> Cell:
 
 
 def _tuning(outcome: Outcome) -> Section:
-    note = "The whole grid, with the first seed; chosen on validation only, before any test result was looked at."
+    note = "The whole grid, with the first seed; chosen on validation only."
     rows = [_candidate(tried) for tried in outcome.tried]
     return Section("Tuning", [Grid(["row", "data", "setting", "validation", ""], rows, note)])
 
