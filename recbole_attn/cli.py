@@ -18,6 +18,7 @@ from recbole_attn.errors import UserError
 from recbole_attn.matching import check_names
 from recbole_attn.model.semantic import keep_semantic_ids
 from recbole_attn.recommender import Recommender, read_histories
+from recbole_attn.resume import check_continuation
 from recbole_attn.run import Result, run
 
 INCOMPLETE, MISTAKE = 1, 2
@@ -99,6 +100,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     if not options.get("resume"):
         return load_settings(command_line=options)
     checkpoint = load_checkpoint(options["resume"])
+    check_continuation(checkpoint, options["resume"])
     names = _names(checkpoint["config"])
     check_names(checkpoint, {**names, **options})
     saved = {**checkpoint["config"].external_config_dict, **names}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 from torch import Tensor
 
@@ -91,7 +92,7 @@ class Recommender:
         for values, items in zip(best.scores.tolist(), best.items.tolist()):
             yield [Recommendation(self.catalogue.item_ids[i], v) for v, i in zip(values, items) if v > -torch.inf]
 
-    def _interaction(self, histories: list[list[int]]) -> dict[str, Tensor]:
+    def _interaction(self, histories: list[list[int]]) -> Interaction:
         longest = self.config["MAX_ITEM_LIST_LENGTH"]
         recent = [items[-longest:] for items in histories]
         item_seq = torch.zeros(len(recent), longest, dtype=torch.long)
@@ -101,7 +102,7 @@ class Recommender:
             self.catalogue.item_field + self.config["LIST_SUFFIX"]: item_seq,
             self.config["ITEM_LIST_LENGTH_FIELD"]: torch.tensor([len(items) for items in recent]),
         }
-        return {name: values.to(self.config["device"]) for name, values in fields.items()}
+        return Interaction(fields).to(self.config["device"])
 
 
 def restore(checkpoint: dict[str, Any]):

@@ -72,8 +72,7 @@ class ResumableTrainer(WatchedTrainer):
         self.logger.info(f"Resumed {path}: {self.start_epoch} epochs are done")
 
     def _check_continuation(self, checkpoint: dict[str, Any], path: Path) -> None:
-        if "continuation" not in checkpoint:
-            raise UserError(f"resume {path}: holds a model but not the state of its training; give the run's last.pth")
+        check_continuation(checkpoint, path)
         learner = checkpoint["config"]["learner"]
         if learner != self.learner:
             raise UserError(f"resume {path}: learner={self.learner}, but it was trained with {learner}; keep that one")
@@ -112,6 +111,16 @@ class ResumableTrainer(WatchedTrainer):
         for name, loader in self._generators():
             loader.generator.set_state(self._continuation["generators"][name])
         self._continuation = None
+
+
+def check_continuation(checkpoint: dict[str, Any], path) -> None:
+    """Refuse a checkpoint that training cannot go on from.
+
+    Raises:
+        UserError: it is no `last.pth`.
+    """
+    if "continuation" not in checkpoint:
+        raise UserError(f"resume {path}: holds a model but not the state of its training; give the run's last.pth")
 
 
 def without_modules(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def begin(config) -> None:
     keep_freed_memory()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     init_seed(config["seed"], config["reproducibility"])
+    # RecBole makes the folder of its logs only where none was seen a moment before: two processes at once may fail.
+    Path("log", config["model"]).mkdir(parents=True, exist_ok=True)
     init_logger(config)
 
 

@@ -8,6 +8,7 @@ around it, its Evaluator and its metrics stay as they are.
 from __future__ import annotations
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector
 from recbole.evaluator.register import metric_information
 from recbole.trainer import Trainer
@@ -16,6 +17,8 @@ from torch import Tensor
 from recbole_attn.ranking import Scores, columns
 
 SUFFICIENT = {"rec.topk", "rec.items"}  # what can be told from the best items alone
+
+_TOGETHER = 512  # histories that a processor encodes at one time
 
 
 def need_all_scores(metrics: list[str]) -> list[str]:
@@ -63,9 +66,8 @@ class StreamingTrainer(Trainer):
         if not self._streams():
             return super()._full_sort_batch_eval(batched_data)
         interaction, history, positive_u, positive_i = batched_data
-        scores = scores_of(
-            self.model, interaction.to(self.device), self.tot_item_num, self.config["item_chunk"], history
-        )
+        state = states_of(self.model, interaction.to(self.device), trim=self.config["trim"] is not False)
+        scores = Scores(self.model.score_items, state, self.tot_item_num, self.config["item_chunk"], history)
         return interaction, scores, positive_u, positive_i
 
     def _streams(self) -> bool:
@@ -85,6 +87,21 @@ def scores_of(model, interaction, n_items: int, chunk: int | None, hidden: tuple
         chunk, hidden: as for `ranking.Scores`.
     """
     if scores_ranges(model):
-        return Scores(model.score_items, model.user_state(interaction), n_items, chunk, hidden)
+        return Scores(model.score_items, states_of(model, interaction), n_items, chunk, hidden)
     whole = model.full_sort_predict(interaction).view(-1, n_items)
     return Scores(columns, whole, n_items, chunk, hidden)
+
+
+def states_of(model, interaction, trim: bool = True) -> Tensor:
+    """The `user_state` of a batch; if `trim`, encoded in groups of like length, so that little of it is padding."""
+    if not trim:
+        return model.user_state(interaction)
+    order = interaction[model.ITEM_SEQ_LEN].argsort(stable=True)
+    states = None
+    for rows in order.split(_TOGETHER if order.device.type == "cpu" else len(order)):
+        group = interaction[rows]
+        group.update(Interaction({model.ITEM_SEQ: group[model.ITEM_SEQ][:, : int(group[model.ITEM_SEQ_LEN].max())]}))
+        state = model.user_state(group)
+        states = state.new_empty(len(order), *state.shape[1:]) if states is None else states
+        states[rows] = state
+    return states

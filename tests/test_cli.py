@@ -190,6 +190,9 @@ def test_checkpoints_that_do_not_fit_are_refused(chains, capsys):
     assert "of another data set" in mistake([f"--resume={last}", "--dataset=others"], capsys)
     write_chains(chains, items=25)
     assert "(21, 16) in the checkpoint and (26, 16) here" in mistake([f"--resume={last}", "--epochs=2"], capsys)
+    for column in (chains / "chains").glob("*.inter"):  # from here on data cannot be read, and need not be
+        column.unlink()
+    assert "give the run's last.pth" in mistake([f"--resume={checkpoint}"], capsys)
     (chains / "cut.pth").write_bytes(last.read_bytes()[:-500])
     assert "truncated" in mistake(["--resume=cut.pth"], capsys)
     (chains / "text.pth").write_text("hello")

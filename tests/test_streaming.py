@@ -6,14 +6,14 @@ from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 from runs import command, write_chains
 
-from recbole_attn import protocol
+from recbole_attn import protocol, streaming
 from recbole_attn.cli import main
 from recbole_attn.compare.ranks import RankCollector
 from recbole_attn.config.settings import load_settings
 from recbole_attn.model import MODELS
 from recbole_attn.ranking import Scores
 from recbole_attn.run import make_trainer
-from recbole_attn.streaming import StreamingCollector, StreamingTrainer, record
+from recbole_attn.streaming import StreamingCollector, StreamingTrainer, record, states_of
 
 METRICS = ["Recall", "NDCG", "MRR", "Hit", "MAP", "Precision", "ShannonEntropy"]
 CONFIG = {"metrics": METRICS, "topk": [1, 5], "eval_args": {"mode": {"test": "full"}}, "device": "cpu"}
@@ -60,6 +60,25 @@ def watched(owner, seen):
         original(self, scores, *others)
 
     return collect
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_histories_are_encoded_with_others_of_like_length_and_nothing_changes(folder, model, monkeypatch):
+    trainer, test = prepared(folder, model, eval_batch_size=64)
+    batch, *_ = next(iter(test))
+    trainer.model.eval()
+    seen, user_state = [], trainer.model.user_state
+    monkeypatch.setattr(streaming, "_TOGETHER", 5)
+    monkeypatch.setattr(trainer.model, "user_state", lambda group: seen.append(group) or user_state(group))
+    with torch.no_grad():
+        whole, grouped = states_of(trainer.model, batch, trim=False), states_of(trainer.model, batch)
+    torch.testing.assert_close(grouped, whole, rtol=1e-5, atol=1e-6)
+    uncut, *groups = [(group["item_id_list"], group["item_length"]) for group in seen]
+    assert torch.equal(uncut[0], batch["item_id_list"])
+    assert [len(items) for items, _ in groups] == [5] * (len(batch) // 5) + [len(batch) % 5] * (len(batch) % 5 > 0)
+    assert all(items.size(1) == lengths.max() for items, lengths in groups)
+    assert torch.cat([lengths for _, lengths in groups]).diff().min() >= 0
+    assert min(items.size(1) for items, _ in groups) < uncut[0].size(1)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_attn.attention.adversarial import renormaliser
-from recbole_attn.attention.base import Attention, one_of
+from recbole_attn.attention.base import Attended, Attention, one_of, split_heads
+from recbole_attn.attention.softmax import fused
 from recbole_attn.masks import masked_softmax, select_rows
 
 NORMS = ("output", "positive", "none")
@@ -44,6 +45,17 @@ class Focused(Attention):
         self.other_key = nn.Linear(hidden_size, hidden_size)
         self.theta = nn.Parameter(torch.tensor([1.0, lambda_init])[:, None].repeat(1, n_heads))
 
+    def attend(self, x: Tensor, values: Tensor, mask: Tensor, rows: Tensor | None = None) -> Attended:
+        if self.norm == "positive" or (self.training and self.dropout.p > 0):
+            return super().attend(x, values, mask, rows)  # what acts on the difference of the maps needs the maps
+        visible, chosen = select_rows(mask, rows), select_rows(x, rows)
+        first, other = (
+            fused(split_heads(query(chosen), self.n_heads), split_heads(key(x), self.n_heads), values, visible)
+            for query, key in ((self.query, self.key), (self.other_query, self.other_key))
+        )
+        kept, taken = self._shares()
+        return Attended(self._normed(kept * first - taken * other))
+
     def weigh(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Tensor:
         *_, final = self._stages(x, mask, rows).values()
         return final
@@ -54,7 +66,7 @@ class Focused(Attention):
 
     def _stages(self, x: Tensor, mask: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
         visible = select_rows(mask, rows)
-        kept, taken = self.theta.clamp_min(0)[..., None, None]
+        kept, taken = self._shares()
         first = masked_softmax(self.scores(x, rows), visible)
         other = masked_softmax(self.scores(x, rows, self.other_query, self.other_key), visible)
         stages = {"A1": first, "A2": other, "difference": kept * first - taken * other}
@@ -62,8 +74,14 @@ class Focused(Attention):
             stages["positive"] = renormaliser("divide")(stages["difference"].relu(), visible)
         return stages
 
+    def _shares(self) -> Tensor:
+        """λ₁ and λ₂, (2, H, 1, 1)."""
+        return self.theta.clamp_min(0)[..., None, None]
+
     def read(self, weights: Tensor, values: Tensor) -> Tensor:
-        context = super().read(weights, values)
+        return self._normed(super().read(weights, values))
+
+    def _normed(self, context: Tensor) -> Tensor:
         if self.norm != "output":
             return context
         return context * ((1 - self.lambda_init) * (context.square().mean(-1, keepdim=True) + _EPS).rsqrt())

@@ -25,9 +25,18 @@ class Softmax(Attention):
             return super().attend(x, values, mask, rows)  # the fused kernel has no dropout there
         queries = split_heads(self.query(select_rows(x, rows)), self.n_heads)
         keys = split_heads(self.key(x), self.n_heads)
-        visible = select_rows(mask, rows)
-        blind = ~visible.any(-1, keepdim=True)  # before torch 2.5 the kernel gives NaN for a row that sees nothing
-        context = scaled_dot_product_attention(
-            queries, keys, values, attn_mask=visible | blind, dropout_p=self.dropout.p if dropping else 0.0
-        )
-        return Attended(context.masked_fill(blind, 0.0))
+        return Attended(fused(queries, keys, values, select_rows(mask, rows), self.dropout.p if dropping else 0.0))
+
+
+def fused(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor, dropout: float = 0.0) -> Tensor:
+    """What softmax attention reads, (B, H, R, d), without its map in memory.
+
+    Args:
+        queries: (B, H, R, d).
+        keys, values: (B, H, L, d).
+        visible: bool (B, 1, R, L); a row that sees nothing reads 0.
+        dropout: the probability that a weight is dropped.
+    """
+    blind = ~visible.any(-1, keepdim=True)  # before torch 2.5 the kernel gives NaN for a row that sees nothing
+    context = scaled_dot_product_attention(queries, keys, values, attn_mask=visible | blind, dropout_p=dropout)
+    return context.masked_fill(blind, 0.0)

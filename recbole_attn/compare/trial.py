@@ -106,8 +106,6 @@ def execute_as(rank: int, folder: Path) -> None:
     """The part of process `rank`; the first one tests and writes."""
     specification: dict[str, Any] = read_json(folder / SPECIFICATION) or {}
     config = configure(specification, folder)
-    # RecBole makes the folder of its logs only where none was seen a moment before: two processes at once may fail.
-    Path("log", config["model"]).mkdir(parents=True, exist_ok=True)
     begin(config)
     several = (config["nproc"] or 1) > 1
     if several:
