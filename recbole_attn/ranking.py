@@ -100,7 +100,9 @@ class Scores:
             if best is None:
                 nothing = scores.new_full((len(scores), k), -torch.inf)
                 best = TopK(nothing, torch.zeros_like(nothing, dtype=torch.long))
-            _improve(best, first, scores)
+            even = scores.size(1) - scores.size(1) % _GROUPS
+            _improve(best, first, scores[:, :even], _GROUPS)
+            _improve(best, first + even, scores[:, even:], 1)
         assert best is not None
         return best
 
@@ -132,14 +134,15 @@ def columns(scores: Tensor, first: int, last: int) -> Tensor:
     return scores[:, first:last]
 
 
-def _improve(best: TopK, first: int, scores: Tensor) -> None:
-    """Put into `best` what is better among the scores (b, n) of the items from `first` on.
+def _improve(best: TopK, first: int, scores: Tensor, depth: int) -> None:
+    """Put into `best` what is better among the scores (b, n) of the items from `first` on, n a multiple of `depth`.
 
-    The k best of a row lie in the k groups of columns with the highest maxima; most rows have none above their k-th
-    best so far, and are left alone.
+    The k best of a row lie in the k groups of `depth` columns with the highest maxima; most rows have none above their
+    k-th best so far, and are left alone.
     """
-    k, depth = best.items.size(1), _GROUPS if scores.size(1) % _GROUPS == 0 else 1
-    peaks = scores.reshape(len(scores), depth, -1).amax(1)
+    if not scores.size(1):
+        return
+    k, peaks = best.items.size(1), scores.unflatten(1, (depth, -1)).amax(1)
     above = (peaks > best.scores[:, -1:]).sum(1)
     rows = above.nonzero()[:, 0]
     if not len(rows):
@@ -147,7 +150,7 @@ def _improve(best: TopK, first: int, scores: Tensor) -> None:
     groups = peaks[rows].topk(min(k, int(above.max()))).indices
     offsets = torch.arange(depth, device=scores.device) * peaks.size(1)
     members = (groups[:, None, :] + offsets[:, None]).flatten(1)
-    candidates = torch.cat([best.scores[rows], scores[rows[:, None], members]], dim=1).topk(k)
+    candidates = torch.cat([best.scores[rows], scores.index_select(0, rows).gather(1, members)], dim=1).topk(k)
     items = torch.cat([best.items[rows], members + first], dim=1)
     best.scores[rows] = candidates.values
     best.items[rows] = items.gather(1, candidates.indices)
