@@ -12,19 +12,25 @@ from recbole_attn.compiling import compile_training, missing
 from recbole_attn.dropout import Dropout
 from recbole_attn.errors import UserError
 from recbole_attn.model.backbone import Backbone
+from recbole_attn.model.calibrated import CalibratedModel
 
 
 def check(config) -> None:
     """Refuse what the device or the model cannot, before any data is read.
 
     Raises:
-        UserError: bf16 where the device has none, or beside RecBole's own mixed precision; a model that is not
-            compiled, or a machine that cannot.
+        UserError: bf16 where the device has none, or beside RecBole's own mixed precision; float16 for losses that are
+            routed; a model that is not compiled, or a machine that cannot.
     """
     if config["precision"] == "bf16":
         _check_bf16(config)
     if config["compile"]:
         _check_compile(config)
+    if config["enable_amp"] and config["device"].type == "cuda" and issubclass(config.model_class, CalibratedModel):
+        raise UserError(
+            f"enable_amp = True: {config['model']} takes its gradients before RecBole's scaler of float16 acts; use "
+            "enable_amp=False, with precision=bf16 where the GPU has it"
+        )
 
 
 def _check_bf16(config) -> None:

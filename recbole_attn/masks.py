@@ -36,7 +36,8 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
         scores: (B, H, R, L).
         mask: bool, broadcastable to `scores`.
     """
-    lowest = torch.finfo(scores.dtype).min  # not -inf: a row that sees nothing would become NaN, and so its gradient
+    # Not -inf: a row that sees nothing would become NaN, and so its gradient. Half, so that no score makes it -inf.
+    lowest = torch.finfo(scores.dtype).min / 2
     hidden = torch.zeros(mask.shape, dtype=scores.dtype, device=scores.device).masked_fill_(~mask, lowest)
     weights = (scores + hidden).softmax(-1)  # adding costs nothing in the backward pass, filling would
     if not weights.is_cuda and not is_compiling() and bool(mask.any(-1).all()):

@@ -45,6 +45,13 @@ def calibrated(preset=CLEAN, order=True, distance=True, adversarial=True, max_le
     )
 
 
+def annealed(preset=CLEAN):
+    """Calibrated attention after so many steps of annealing that map and calibration both count."""
+    mechanism = calibrated(preset, combine="annealing")
+    mechanism.step += 30_000
+    return mechanism
+
+
 def focused(norm="none"):
     """Focused attention without dropout."""
     return Focused(**SIZES, norm=norm, lambda_init=0.5)
@@ -67,7 +74,9 @@ MECHANISMS = {
     "calibrated by distance": (lambda: calibrated(order=False, adversarial=False), reference_calibrated.weights),
     "calibrated by attack": (lambda: calibrated(order=False, distance=False), reference_calibrated.weights),
     "calibrated, fixed": (lambda: calibrated(combine="fixed"), reference_calibrated.weights),
-    "calibrated, annealing": (lambda: calibrated(combine="annealing"), reference_calibrated.weights),
+    "calibrated, annealing": (annealed, reference_calibrated.weights),
+    "calibrated, released, fixed": (lambda: calibrated(RELEASED, combine="fixed"), reference_calibrated.weights),
+    "calibrated, released, annealing": (lambda: annealed(RELEASED), reference_calibrated.weights),
     "calibrated, half": (lambda: calibrated(RELEASED, gate=0.5), reference_calibrated.weights),
     "focused": (focused, reference_focused.weights),
     "focused, positive": (lambda: focused("positive"), reference_focused.weights),

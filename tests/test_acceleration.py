@@ -19,6 +19,7 @@ from recbole_attn.compiling import can_hold_operators, compile_training
 from recbole_attn.config.settings import load_settings
 from recbole_attn.cross_entropy import chunked_cross_entropy
 from recbole_attn.dropout import Dropout
+from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
 from recbole_attn.run import run
 
@@ -206,6 +207,18 @@ def test_bf16_is_refused_where_the_device_has_none(folder, capsys, monkeypatch):
 def test_bf16_beside_recboles_mixed_precision_is_refused(folder, capsys):
     line = refusal(folder, capsys, precision="bf16", enable_amp=True)
     assert "precision = bf16 and enable_amp = True are two kinds of mixed precision; set enable_amp: False" in line
+
+
+def test_float16_is_refused_where_losses_take_their_gradients_before_they_are_scaled():
+    for model in ("ACTSR", "ACBERT4Rec", "AttnSASRec"):
+        config = load_settings(model, "ml-100k", config_dict={"enable_amp": True, "use_gpu": False}).config
+        acceleration.check(config)
+        config["device"] = torch.device("cuda")
+        if model == "AttnSASRec":
+            acceleration.check(config)
+        else:
+            with pytest.raises(UserError, match=f"enable_amp = True: {model} takes its gradients before"):
+                acceleration.check(config)
 
 
 def test_an_unknown_precision_is_refused(folder, capsys):

@@ -199,6 +199,10 @@ def test_a_preset_decides_what_is_left_to_it_and_a_value_given_wins(caplog):
         "preset released: penalty = rms is set, in place of frobenius",
         "preset released: w = 0.3 is set, in place of 0.03",
     ]
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        build("ACTSR", gate_width=12)
+    assert not caplog.records  # clean has no width of its own
 
 
 def attentions(model):
@@ -264,6 +268,10 @@ def test_a_bad_value_is_refused_by_name(changes, message):
         ({"combine": "sum"}, "combine must be one of fixed, annealing, gate, not 'sum'"),
         ({"gate": -1.0}, r"gate must be learned or a number in \[0, 1\], not -1.0"),
         ({"gate_width": 9}, "gate_width must be at least 10, the longest history, not 9"),
+        (
+            {"name": "ACBERT4Rec", "gate_width": 10},
+            "at least 11, the longest history and the masked item",
+        ),
         ({"attacked_layers": "first"}, "attacked_layers must be last or all, not 'first'"),
         ({"attention_layers": [2]}, r"attention_layers must be all or a list of layers from 0 to 1, not \[2\]"),
         ({"keep_start": 1.0}, r"keep_start must lie in \(0, 1\), not 1.0"),
@@ -273,5 +281,6 @@ def test_a_bad_value_is_refused_by_name(changes, message):
     ],
 )
 def test_a_bad_value_of_calibration_is_refused_by_name(changes, message):
+    given = {"name": "ACTSR", **changes}
     with pytest.raises(ValueError, match=message):
-        build("ACTSR", **changes)
+        build(**given)

@@ -61,11 +61,21 @@ def assert_same(ours, theirs, **tolerance):
         torch.testing.assert_close(ours[name], gradient, msg=lambda text, name=name: f"{name}: {text}", **tolerance)
 
 
+def one_pass():
+    """Whole sequences: a target at every position of a history."""
+    interaction = batch()
+    return {**interaction, "item": interaction["item_list"].roll(1, 0) * (interaction["item_list"] != 0)}
+
+
 @PRESETS
-@pytest.mark.parametrize("name", ["ACTSR", "ACBERT4Rec"])
+@pytest.mark.parametrize(
+    ("name", "make_batch"),
+    [("ACTSR", batch), ("ACTSR", one_pass), ("ACBERT4Rec", batch)],
+    ids=["ACTSR", "ACTSR, one pass", "ACBERT4Rec"],
+)
 @pytest.mark.parametrize("attacked_layers", ["last", "all"])
-def test_every_parameter_gets_the_gradient_of_its_own_loss(preset, name, attacked_layers):
-    model, interaction = make(preset, name, attacked_layers=attacked_layers), batch()
+def test_every_parameter_gets_the_gradient_of_its_own_loss(preset, name, make_batch, attacked_layers):
+    model, interaction = make(preset, name, attacked_layers=attacked_layers), make_batch()
     ours = one_backward(model, interaction)
     assert_same(ours, two_backwards(model, interaction), rtol=1e-10, atol=1e-14)
     assert len(attackers(model)) == 8

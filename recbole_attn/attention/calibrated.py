@@ -144,7 +144,7 @@ class Calibrated(Attention):
     def _share(self, queries: Tensor, plain: Tensor) -> Tensor:
         """The share of A in the mixture, broadcastable to it."""
         if self.combine == "annealing":
-            return (self.step / -1e5).exp().to(plain.dtype)
+            return (self.step.to(plain.dtype) / -1e5).exp()
         if self.gate != "learned":
             return plain.new_tensor(self.gate)
         return self.gate_map(queries)[..., : plain.size(-1)].sigmoid().unsqueeze(1).to(plain.dtype)

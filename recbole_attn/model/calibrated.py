@@ -16,7 +16,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "keep_mask": "sigmoid",
         "penalty": "rms",
         "w": 0.3,
-        "gate_width": 1,
     },
     "released": {
         "renorm": "softmax",
@@ -63,20 +62,19 @@ class CalibratedModel(Backbone):
             adversary=_adversary(config, settings) if config["use_adversarial"] else None,
             combine=config["combine"],
             gate=config["gate"],
-            gate_width=self._gate_width(config, settings),
+            gate_width=self._gate_width(config),
             renorm=settings["renorm"],
             dropout_on=settings["dropout_on"],
             attacks=config["attacked_layers"] == "all" or depth == max(chosen),
         )
 
-    def _gate_width(self, config, settings: dict[str, Any]) -> int:
-        """What the user says; a preset's own width gives way to the longest history."""
+    def _gate_width(self, config) -> int:
+        """What the user says; a preset's own width, if it has one, gives way to the longest history."""
         if config["gate_width"] is None:
-            return max(settings["gate_width"], self.n_positions)
+            return max(PRESETS[config["preset"]].get("gate_width", 0), self.n_positions)
         if config["gate_width"] < self.n_positions:
-            raise ValueError(
-                f"gate_width must be at least {self.n_positions}, the longest history, not {config['gate_width']}"
-            )
+            longest = "the longest history" + (" and the masked item after it" if self.added_positions else "")
+            raise ValueError(f"gate_width must be at least {self.n_positions}, {longest}, not {config['gate_width']}")
         return config["gate_width"]
 
     def calculate_loss(self, interaction) -> Losses:
