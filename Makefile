@@ -1,4 +1,5 @@
-# make install | test | lint | bench | steps | reproduce | calibrator_layers | inside-ml-100k | inside-amazon-beauty.
+# make install | test | lint | bench | steps | reproduce | actsr | awrsr | compare-NAME of benchmarks/NAME.yaml |
+# inside-ml-100k | inside-amazon-beauty.
 # PYTHON=python3.10 picks another interpreter, DATA=../shared/data another folder with the data sets, RESULTS=FOLDER where
 # results go.
 PYTHON ?= python3
@@ -13,7 +14,7 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
-.PHONY: install test lint bench steps reproduce calibrator_layers
+.PHONY: install test lint bench steps reproduce actsr awrsr
 
 install: $(INSTALLED)
 
@@ -35,8 +36,12 @@ steps: install
 reproduce: install
 	$(BIN)/python benchmarks/reproduce.py
 
-calibrator_layers: install
-	$(BIN)/python run_recbole_attn.py --config_files=benchmarks/$@.yaml --results=$(RESULTS) --data_path=$(DATA)
+# A comparison for each backbone of a paper.
+actsr: compare-actsr compare-actsr-bert4rec
+awrsr: compare-awrsr compare-awrstosa
+
+compare-%: install
+	$(BIN)/python run_recbole_attn.py --config_files=benchmarks/$*.yaml --results=$(RESULTS) --data_path=$(DATA)
 
 inside-%: install
 	$(BIN)/python run_recbole_attn.py --config_files=benchmarks/$@.yaml --results=$(RESULTS) --data_path=$(DATA)

@@ -84,8 +84,12 @@ STEP_GOALS = [
     StepGoal("ACTSR", "SASRec", "train_ms", 1.5),
     StepGoal("ACTSR", "SASRec", "train_mib", 2),
     StepGoal("ACTSR", "SASRec", "eval_ms", 1.2),
-    *(StepGoal(f"AWRSR:refinement={name}", "AttnSASRec", "train_ms", 1.3) for name in REFINEMENTS),
-    *(StepGoal(f"AWRSTOSA:refinement={name}", "STOSA", "train_ms", 1.3) for name in REFINEMENTS),
+    *(
+        StepGoal(f"{model}:refinement={name}", base, measure, 1.3)
+        for model, base in (("AWRSR", "AttnSASRec"), ("AWRSTOSA", "STOSA"))
+        for name in REFINEMENTS
+        for measure in ("train_ms", "eval_ms")
+    ),
 ]
 STEP_NAMES = {"train_ms": "training step", "train_mib": "memory of a training step", "eval_ms": "evaluation step"}
 

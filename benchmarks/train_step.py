@@ -39,13 +39,13 @@ PHASES = {"train": "Training step", "eval": "Evaluation step"}
 MEASURES = ("ms", "cpu_ms", "mib")
 SASREC = ("SASRec", "SASRec:fast_dropout=True")
 TABLES = {
-    "AC-TSR": [*SASREC, "AttnSASRec", "ACTSR", "ACTSR:preset=released"],
+    "AC-TSR": [*SASREC, "AttnSASRec", "ACTSR", "ACTSR:preset=released", "AttnBERT4Rec", "ACBERT4Rec"],
     "AWRSR": [
         *SASREC,
         "AttnSASRec",
-        *(f"AWRSR:refinement={name}" for name in ("simple", "value", "additive")),
+        *(f"AWRSR:refinement={name}" for name in ("simple", "value", "value_map", "additive")),
         "STOSA",
-        *(f"AWRSTOSA:refinement={name}" for name in ("simple", "value", "additive", "stochastic")),
+        *(f"AWRSTOSA:refinement={name}" for name in ("simple", "value", "value_map", "additive", "stochastic")),
     ],
 }
 BACKBONES = {
