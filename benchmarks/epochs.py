@@ -8,8 +8,9 @@ repeats. A training epoch is `--steps` steps after `--warm_up` ones, extrapolate
 buckets, whose batches differ in cost, `--bucket_steps`: the whole epoch on ml-100k and amazon-beauty. Forward is the
 loss, which holds gradients where it makes them along the way: the softmax's on a CPU, both backward passes of ACTSR.
 Backward is all else but the data: gradients, optimiser, watching. Data and forward are RecBole's and ours alike. Memory
-is the peak of a phase above what the process held after its imports. Writes `benchmarks/results/epochs.md` and `.csv`;
-where there is a GPU, rows of it as well.
+is the peak of a phase above what the process held after its imports; what the allocator keeps for reuse counts until it
+is given back. Writes `benchmarks/results/epochs.md` and `.csv`; where there is a GPU, rows of it as well. Finished
+measurements are kept in the `.json` beside them: a command that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from goals import BUCKETS, PREFIX, QUIET, RELEASED, verdicts
+from kept import earlier, save, settings_of
 from one_epoch import measure
 
 RESULTS = Path(__file__).parent / "results"
+FREE = {"datasets", "data_path", "rows", "repeats", "name", "set", "measure"}
 OURS = ("AttnSASRec", "ACTSR", "AWRSR", "FAIR")
 GPU = ("precision=bf16", "compile=True", "precision=bf16,compile=True")
 
@@ -61,10 +64,16 @@ def take_turns(args: argparse.Namespace, dataset: str, rows: list[str], device: 
     """Medians of each row."""
     shared = {name: getattr(args, name) for name in ("threads", "steps", "bucket_steps", "warm_up", "settings")}
     shared.update(dataset=dataset, device=device, data_path=str(Path(args.data_path).resolve()))
+    file, settings = RESULTS / f"{args.name}.json", settings_of(args, FREE)
+    kept = earlier(file, settings, {})
     runs: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
-    for _ in range(args.repeats):
+    for turn in range(args.repeats):
         for row in rows:
-            runs[row].append(in_own_process({**shared, "row": row}))
+            key = f"{dataset} | {device} | {row} | {turn}"
+            if key not in kept:
+                kept[key] = in_own_process({**shared, "row": row})
+                save(file, kept, settings, {})
+            runs[row].append(kept[key])
     return {row: {key: statistics.median(run[key] for run in found) for key in found[0]} for row, found in runs.items()}
 
 

@@ -36,7 +36,8 @@ def compile_training(module: nn.Module, backend: str = "inductor") -> None:
     except RuntimeError as error:  # Python or system that torch does not compile on
         raise ValueError(f"torch says: {error}") from error
     module.forward = lambda *inputs: (compiled if module.training else eager)(*inputs)
-    torch._functorch.config.donated_buffer = False  # routed losses go backward through one graph twice
+    if hasattr(torch._functorch.config, "donated_buffer"):  # from torch 2.6 on
+        torch._functorch.config.donated_buffer = False  # routed losses go backward through one graph twice
 
 
 def missing(device: torch.device) -> str | None:

@@ -134,6 +134,10 @@ REFUSED = {
         {"training": "sequence", "transform": "mask_itemseq"},
         r"transform = mask_itemseq \(command line\) changes rows of prefixes.*set it to ~, or use training=prefix",
     ),
+    "files that were split before, and whole sequences": (
+        {"training": "sequence", "benchmark_filename": "[train, valid, test]"},
+        r"benchmark_filename = \['train', 'valid', 'test'\] brings rows of its own.*use training=prefix",
+    ),
     "no items in a chunk": ({"item_chunk": 0}, r"item_chunk = 0 .* must be none \| int >= 1"),
     "no items in a chunk of the loss": ({"ce_chunk": 0}, r"ce_chunk = 0 .* must be none \| int >= 1"),
     "a metric of all scores in chunks": (

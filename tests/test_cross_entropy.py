@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import recbole_attn.cross_entropy
 from recbole_attn.cross_entropy import chunked_cross_entropy, item_cross_entropy
@@ -66,7 +67,22 @@ def test_a_chunk_below_one_is_refused(chunk):
 def rowwise(request, monkeypatch):
     """The loss that makes a few rows' scores at a time."""
     monkeypatch.setattr(recbole_attn.cross_entropy, "_SCORES", request.param)
+    monkeypatch.setattr(recbole_attn.cross_entropy, "_FEWEST_ROWS", 1)
     return item_cross_entropy
+
+
+def test_a_large_catalogue_is_read_once_for_many_rows():
+    class Softmaxes(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += "log_softmax" in str(function)
+            return function(*args, **(kwargs or {}))
+
+    states, items, target = problem(rows=130, n_items=200_000, dtype=torch.float32)
+    with Softmaxes() as softmaxes:
+        item_cross_entropy(states, items, target)
+    assert softmaxes.count == 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -85,6 +85,13 @@ def test_a_batch_holds_about_as_many_targets_as_asked_for(loader, buckets):
     assert max(sizes) <= 64 + 7
 
 
+def test_a_window_is_never_divided(loader):
+    made = loader(train_batch_size=1)
+    batches = list(made)
+    assert len(made) == len(made.windows.targets) >= len(batches)
+    assert sum(len(batch) for batch in batches) == len(made)
+
+
 def test_buckets_ask_for_the_same_with_less_padding_and_in_no_order_of_length(loader):
     settings = {"train_batch_size": 32, "MAX_ITEM_LIST_LENGTH": 25}
     mixed, grouped = (list(loader(length_buckets=buckets, **settings)) for buckets in (None, 4))

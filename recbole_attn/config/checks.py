@@ -124,6 +124,11 @@ def _check_one_pass(config: Config, stack: Stack) -> None:
             f"training = sequence ({origin}): {config['model']} cannot learn every position of a history in one pass; "
             "use training=prefix"
         )
+    if config["benchmark_filename"] is not None:
+        raise UserError(
+            f"benchmark_filename = {config['benchmark_filename']} brings rows of its own, and training = sequence "
+            f"({stack.origins.get('training', '')}) makes them of whole histories; use training=prefix"
+        )
     if config["transform"] is not None:
         raise UserError(
             f"transform = {config['transform']} ({stack.origins.get('transform', '')}) changes rows of prefixes, and "

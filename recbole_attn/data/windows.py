@@ -108,7 +108,8 @@ class WindowBatches(Sampler):
 
     def __init__(self, loader: WindowLoader, batch_size: int, bucket: Tensor | None = None):
         self.loader, self.targets, self.bucket = loader, loader.windows.targets, bucket
-        self.batches = -(-int(self.targets.sum()) // batch_size)
+        # A window is never divided: where it has more targets than a batch, it is one.
+        self.batches = min(len(self.targets), -(-int(self.targets.sum()) // batch_size))
 
     def __len__(self):
         return self.batches
