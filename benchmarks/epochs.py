@@ -8,9 +8,9 @@ repeats. A training epoch is `--steps` steps after `--warm_up` ones, extrapolate
 buckets, whose batches differ in cost, `--bucket_steps`: the whole epoch on ml-100k and amazon-beauty. Forward is the
 loss, which holds gradients where it makes them along the way: the softmax's on a CPU, both backward passes of ACTSR.
 Backward is all else but the data: gradients, optimiser, watching. Data and forward are RecBole's and ours alike. Memory
-is the peak of a phase above what the process held after its imports; what the allocator keeps for reuse counts until it
-is given back. Writes `benchmarks/results/epochs.md` and `.csv`; where there is a GPU, rows of it as well. Finished
-measurements are kept in the `.json` beside them: a command that was stopped goes on where it was.
+is the peak of a phase above what the process held after its imports. Writes `benchmarks/results/epochs.md` and `.csv`;
+where there is a GPU, rows of it as well. Finished measurements are kept in the `.json` beside them: a command that was
+stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -60,20 +62,30 @@ def in_own_process(spec: dict) -> dict[str, float]:
     return json.loads(printed.splitlines()[-1])
 
 
-def take_turns(args: argparse.Namespace, dataset: str, rows: list[str], device: str) -> dict[str, dict[str, float]]:
+def keeping(file: Path, settings: dict) -> Callable:
+    """A function of a key and of what makes its value, which keeps the value in `file` and makes none twice."""
+    kept = earlier(file, settings, {})
+
+    def keep(key: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+        if key not in kept:
+            kept[key] = make()
+            save(file, kept, settings, {})
+        return kept[key]
+
+    return keep
+
+
+def take_turns(
+    args: argparse.Namespace, dataset: str, rows: list[str], device: str, keep: Callable = lambda key, make: make()
+) -> dict[str, dict[str, float]]:
     """Medians of each row."""
     shared = {name: getattr(args, name) for name in ("threads", "steps", "bucket_steps", "warm_up", "settings")}
     shared.update(dataset=dataset, device=device, data_path=str(Path(args.data_path).resolve()))
-    file, settings = RESULTS / f"{args.name}.json", settings_of(args, FREE)
-    kept = earlier(file, settings, {})
     runs: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
     for turn in range(args.repeats):
         for row in rows:
-            key = f"{dataset} | {device} | {row} | {turn}"
-            if key not in kept:
-                kept[key] = in_own_process({**shared, "row": row})
-                save(file, kept, settings, {})
-            runs[row].append(kept[key])
+            make = partial(in_own_process, {**shared, "row": row})
+            runs[row].append(keep(f"{dataset} | {device} | {row} | {turn}", make))
     return {row: {key: statistics.median(run[key] for run in found) for key in found[0]} for row, found in runs.items()}
 
 
@@ -107,10 +119,11 @@ def compare(args: argparse.Namespace) -> str:
 
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     text, medians, records = about(args), {}, []
+    keep = keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
     for device in devices:
         rows = args.rows if device == "cpu" else gpu_rows(args.rows)
         for dataset in args.datasets:
-            found = take_turns(args, dataset, rows, device)
+            found = take_turns(args, dataset, rows, device, keep)
             name = device if device == "cpu" else torch.cuda.get_device_name()
             text += f"\n## {dataset}, {name}\n\n{table(found)}"
             records += [{"dataset": dataset, "device": name, "row": row, **run} for row, run in found.items()]

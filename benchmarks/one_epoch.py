@@ -6,6 +6,7 @@ importing it turns on), `recbole` (the same without it) and, where none is given
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import resource
 import time
@@ -176,6 +177,7 @@ def reset_peak(device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     elif CLEAR.exists():
+        ctypes.CDLL(None).malloc_trim(0)  # what the phase before gave back, and the allocator kept, is not this one's
         CLEAR.write_text("5")
 
 

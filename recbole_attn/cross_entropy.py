@@ -15,8 +15,8 @@ _SCORES = 1 << 20  # made at one time: 4 MiB, which a CPU's cache holds
 _FEWEST_ROWS = 64  # scored at one time; with fewer, reading all items for each part costs more than the cache spares
 
 
-def item_cross_entropy(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of softmax(states @ itemsᵀ).
+def item_cross_entropy(states: Tensor, items: Tensor, target: Tensor, chunk: int | None = None) -> Tensor:
+    """Mean cross-entropy of softmax(states @ itemsᵀ); with a `chunk`, so many items at a time.
 
     On a CPU some rows are scored at a time, and the gradients are made while their scores are in the cache: for ten
     thousand items two to three times as fast as making all scores, then their softmax, then the gradient of each. Other
@@ -26,7 +26,13 @@ def item_cross_entropy(states: Tensor, items: Tensor, target: Tensor) -> Tensor:
         states: (B, D).
         items: (N, D).
         target: (B,) in [0, N).
+        chunk: see `chunked_cross_entropy`.
+
+    Raises:
+        ValueError: chunk is less than 1.
     """
+    if chunk is not None:
+        return chunked_cross_entropy(states, items, target, chunk)
     if states.device.type != "cpu" or not torch.is_grad_enabled():
         return cross_entropy(states @ items.T, target)
     product = (states[:1] @ items[:1].T).dtype  # that of autocast, where it is on

@@ -97,11 +97,12 @@ def states_of(model, interaction, trim: bool = True) -> Tensor:
     if not trim:
         return model.user_state(interaction)
     order = interaction[model.ITEM_SEQ_LEN].argsort(stable=True)
-    states = None
+    states: Tensor | None = None
     for rows in order.split(_TOGETHER if order.device.type == "cpu" else len(order)):
         group = interaction[rows]
         group.update(Interaction({model.ITEM_SEQ: group[model.ITEM_SEQ][:, : int(group[model.ITEM_SEQ_LEN].max())]}))
         state = model.user_state(group)
         states = state.new_empty(len(order), *state.shape[1:]) if states is None else states
         states[rows] = state
+    assert states is not None
     return states

@@ -96,6 +96,25 @@ def test_scaling_over_users_measures_each_model_on_a_log_of_each_size(monkeypatc
     assert [(point.size, point.value) for point in points] == [(50, 1.0)] * 3 + [(100, 1.0)] * 3
 
 
+def test_epochs_that_were_stopped_go_on_where_they_were(tmp_path, monkeypatch):
+    made, names = [], ("threads", "steps", "bucket_steps", "warm_up", "settings")
+    args = argparse.Namespace(**dict.fromkeys(names), data_path="", repeats=2)
+
+    def measure(spec):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(spec["row"])
+        return {"epoch_s": float(len(made))}
+
+    monkeypatch.setattr(scaling.epochs, "in_own_process", measure)
+    with pytest.raises(KeyboardInterrupt):
+        scaling.epochs.take_turns(args, "d", ["a", "b"], "cpu", scaling.epochs.keeping(tmp_path / "kept.json", {}))
+    monkeypatch.setattr(scaling.epochs, "in_own_process", lambda spec: {"epoch_s": 9.0})
+    keep = scaling.epochs.keeping(tmp_path / "kept.json", {})
+    found = scaling.epochs.take_turns(args, "d", ["a", "b"], "cpu", keep)
+    assert (made, found) == (["a", "b", "a"], {"a": {"epoch_s": 2.0}, "b": {"epoch_s": 5.5}})
+
+
 def test_kept_runs_are_read_again_only_with_what_they_were_made_with(tmp_path):
     file, args = tmp_path / "study.json", argparse.Namespace(rows=["a"], steps=5)
     settings, rows = kept.settings_of(args, {"rows"}, task=(1, 2)), {"a": {"width": 3}}

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, gelu, pad
+from torch.nn.functional import gelu, pad
 
+from recbole_attn.cross_entropy import item_cross_entropy
 from recbole_attn.encoder import Encoded
 from recbole_attn.masks import bidirectional_mask
 from recbole_attn.model.backbone import Backbone
@@ -43,7 +44,7 @@ class BERT4RecBackbone(Backbone):
             raise ValueError(f"mask_ratio must lie in (0, 1), not {self.mask_ratio}")
         if not 0 <= self.last_ratio <= 1:
             raise ValueError(f"ft_ratio must lie in [0, 1], not {self.last_ratio}")
-        hidden_size = config["hidden_size"]
+        self.ce_chunk, hidden_size = config["ce_chunk"], config["hidden_size"]
         self.head = nn.Linear(hidden_size, hidden_size)
         self.head_norm = nn.LayerNorm(hidden_size, eps=config["layer_norm_eps"])
         self.item_bias = nn.Parameter(torch.zeros(self.n_items))
@@ -92,7 +93,9 @@ class BERT4RecBackbone(Backbone):
 
     def _loss(self, hidden: Tensor, cloze: Cloze) -> Tensor:
         """Mean cross-entropy over the masked items; hidden states (B, R, D)."""
-        return cross_entropy(self.score_items(self._state(hidden[cloze.counts]), 0, self.n_items), cloze.targets)
+        state = pad(self._state(hidden[cloze.counts]), (0, 1), value=1.0)  # that bias is one more column of the items
+        items = torch.cat([self.item_embedding.weight[: self.n_items], self.item_bias[:, None]], -1)
+        return item_cross_entropy(state, items, cloze.targets, self.ce_chunk)
 
     def score_items(self, state: Tensor, first: int, last: int) -> Tensor:
         return torch.addmm(self.item_bias[first:last], state, self.item_embedding.weight[first:last].T)

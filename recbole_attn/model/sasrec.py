@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from recbole_attn.cross_entropy import chunked_cross_entropy, item_cross_entropy
+from recbole_attn.cross_entropy import item_cross_entropy
 from recbole_attn.encoder import Encoded
 from recbole_attn.masks import causal_mask
 from recbole_attn.model.backbone import Backbone
@@ -85,19 +85,13 @@ class SASRecBackbone(CausalBackbone):
         counted = slice(None) if target.dim() == 1 else target != 0
         state, target = hidden.view(*target.shape, -1)[counted], target[counted]
         if self.loss_type == "CE":
-            return self._cross_entropy(state, target)
+            return item_cross_entropy(state, self.item_embedding.weight, target, self.ce_chunk)
         if draw is not None:
             return self._sampled(state, target, draw)
         return self._pairwise(state, target, interaction[self.NEG_ITEM_ID][counted])
 
     def _pairwise(self, state: Tensor, target: Tensor, negative: Tensor) -> Tensor:
         return -logsigmoid(self._score(state, target) - self._score(state, negative)).mean()
-
-    def _cross_entropy(self, state: Tensor, target: Tensor) -> Tensor:
-        items = self.item_embedding.weight
-        if self.ce_chunk is None:
-            return item_cross_entropy(state, items, target)
-        return chunked_cross_entropy(state, items, target, self.ce_chunk)
 
     def _sampled(self, state: Tensor, target: Tensor, draw: Draw) -> Tensor:
         positive, hit = self._score(state, target), draw.items == target[:, None]
