@@ -1,5 +1,5 @@
-# make install | test | lint | bench | steps | reproduce | actsr | awrsr | compare-NAME of benchmarks/NAME.yaml |
-# inside-ml-100k | inside-amazon-beauty.
+# make install | test | lint | bench | steps | equality | reproduce | actsr | awrsr | compare-NAME of benchmarks/NAME.yaml
+# | inside-ml-100k | inside-amazon-beauty.
 # PYTHON=python3.10 picks another interpreter, DATA=../shared/data another folder with the data sets, RESULTS=FOLDER where
 # results go.
 PYTHON ?= python3
@@ -14,7 +14,7 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
-.PHONY: install test lint bench steps reproduce actsr awrsr
+.PHONY: install test lint bench steps equality reproduce actsr awrsr
 
 install: $(INSTALLED)
 
@@ -32,6 +32,9 @@ bench: install
 
 steps: install
 	$(BIN)/python benchmarks/train_step.py --repeats=3 --steps=5
+
+equality: install
+	EQUALITY_DATA=$(DATA) $(BIN)/python -m pytest tests/test_equality.py
 
 reproduce: install
 	$(BIN)/python benchmarks/reproduce.py
