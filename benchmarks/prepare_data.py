@@ -5,6 +5,7 @@
 
 Every measurement has a process of its own; the two classes take turns. Memory is the growth of the peak resident set
 from just before the file is read. A synthetic log is prepared by our class only (RecBole's needs 50 columns a row).
+Writes `benchmarks/results/prepare_data-NAME.md`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import resource
 import statistics
 import subprocess
@@ -22,6 +24,7 @@ import time
 from pathlib import Path
 
 CLASSES = ("recbole", "ours")
+RESULTS = Path(__file__).parent / "results"
 
 
 def measure(which: str, data_path: str, dataset: str) -> dict[str, float]:
@@ -32,6 +35,7 @@ def measure(which: str, data_path: str, dataset: str) -> dict[str, float]:
     from recbole.data.dataset import SequentialDataset
 
     from recbole_attn.data import load_dataset, split
+    from recbole_attn.memory import keep_freed_memory
 
     logging.disable(logging.WARNING)
     sys.argv = sys.argv[:1]  # RecBole's Config reads the command line
@@ -44,6 +48,8 @@ def measure(which: str, data_path: str, dataset: str) -> dict[str, float]:
     }
     config = Config(model="SASRec", dataset=dataset, config_dict=settings)
     make, divide = (load_dataset, split) if which == "ours" else (SequentialDataset, data_preparation)
+    if which == "ours":
+        keep_freed_memory()  # as every run does
     memory, begin = _peak_mib(), time.perf_counter()
     data = make(config)
     read = time.perf_counter()
@@ -91,17 +97,18 @@ def compare(classes: tuple[str, ...], data_path: str, dataset: str, repeats: int
     }
 
 
-def show(medians: dict[str, dict[str, float]], dataset: str, repeats: int) -> None:
-    print(
-        f"{dataset}, medians of {repeats}\n\n| class | read s | split s | total s | peak MiB |\n|---|---|---|---|---|"
-    )
+def report(medians: dict[str, dict[str, float]], dataset: str, repeats: int) -> str:
+    text = f"`python benchmarks/prepare_data.py {' '.join(sys.argv[1:])}`\n\n{dataset}, medians of {repeats}, "
+    text += f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end\n\n"
+    text += "| class | read s | split s | total s | peak MiB |\n|---|---|---|---|---|\n"
     for which, row in medians.items():
         total = row["read"] + row["split"]
-        print(f"| {which} | {row['read']:.2f} | {row['split']:.2f} | {total:.2f} | {row['mib']:.0f} |")
+        text += f"| {which} | {row['read']:.2f} | {row['split']:.2f} | {total:.2f} | {row['mib']:.0f} |\n"
     if len(medians) == len(CLASSES):
         stock, ours = (medians[which] for which in CLASSES)
         faster = (stock["read"] + stock["split"]) / (ours["read"] + ours["split"])
-        print(f"\n{faster:.1f} x faster, {ours['mib'] / stock['mib']:.2f} of the memory")
+        text += f"\n{faster:.1f} x faster, {ours['mib'] / stock['mib']:.2f} of the memory\n"
+    return text
 
 
 def main() -> None:
@@ -117,14 +124,21 @@ def main() -> None:
         write_log(Path(args.data_path), args.write)
     elif args.measure:
         print(json.dumps(measure(args.measure, args.data_path, args.dataset)))
-    elif args.synthetic:
+    else:
+        text = prepare(args)
+        name = f"synthetic-{args.synthetic}" if args.synthetic else args.dataset
+        (RESULTS / f"prepare_data-{name}.md").write_text(text, encoding="utf-8")
+        print(text)
+
+
+def prepare(args: argparse.Namespace) -> str:
+    if args.synthetic:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "synthetic").mkdir()
             in_own_process(f"--write={args.synthetic}", f"--data_path={folder}/synthetic")
             repeats = min(args.repeats, 1)
-            show(compare(("ours",), folder, "synthetic", repeats), f"{args.synthetic} interactions", repeats)
-    else:
-        show(compare(CLASSES, args.data_path, args.dataset, args.repeats), args.dataset, args.repeats)
+            return report(compare(("ours",), folder, "synthetic", repeats), f"{args.synthetic} interactions", repeats)
+    return report(compare(CLASSES, args.data_path, args.dataset, args.repeats), args.dataset, args.repeats)
 
 
 if __name__ == "__main__":
