@@ -102,7 +102,7 @@ needs_operators = pytest.mark.skipif(not can_hold_operators(), reason="torch is 
 
 
 @needs_operators
-@pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR"])
+@pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR", "AWRSR", "FAIR"])
 def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name):
     torch._dynamo.reset()
     eager, compiled = build(name, n_layers=1), build(name, n_layers=1)
