@@ -383,6 +383,15 @@ def test_a_table_is_written_then_read_by_other_seeds(shop):
     refuse(shop, "was made with quantizer=rq, not random", semantic_ids=path, quantizer="random")
 
 
+def test_a_table_knows_the_file_of_its_vectors_from_any_folder(shop, monkeypatch):
+    save(shop / "vectors.npz", [f"i{n}" for n in range(ITEMS)], np.random.default_rng(0).normal(size=(ITEMS, 6)))
+    path = str(shop / "ids.tsv")
+    monkeypatch.chdir(shop)
+    first = made(shop, semantic_ids=path, item_vectors="vectors.npz")
+    monkeypatch.chdir("/")
+    assert by_item(first) == by_item(made(shop, semantic_ids=path, item_vectors=str(shop / "vectors.npz")))
+
+
 def test_a_table_made_elsewhere_decides_on_the_sizes(shop):
     table = {f"i{n}": (n % 5, n // 5 % 19, 3) for n in range(ITEMS)}
     path = shop / "theirs.tsv"
