@@ -314,6 +314,10 @@ WRONG = [
     ),
     ({"users": "u1"}, "users: has no effect on a comparison; leave it out"),
     ({"exclude_seen": True}, "exclude_seen: has no effect on a comparison"),
+    (
+        {"model": "RPG,Pop", "semantic_ids": "new.tsv", "quantizer": "rq"},
+        "row RPG: semantic_ids=new.tsv: no such file, and one trial must not make the codes of the others; make it",
+    ),
     ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),

@@ -111,6 +111,12 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
     data_path = Path(config["data_path"]).resolve()
     if not data_path.exists():
         protocol.load(config)  # downloads what RecBole knows, as a single run does, or says where files belong
+    table = config["semantic_ids"]
+    if table and not Path(table).is_file():
+        raise UserError(
+            f"semantic_ids={table}: no such file, and one trial must not make the codes of the others; "
+            "make it with a single run, or leave semantic_ids out, and each trial makes its own"
+        )
     # A trial runs in a folder of its own, where a relative path would name something else.
     for name, path in named_files(config.final_config_dict).items():
         config[name] = stack.values[name] = str(path)
