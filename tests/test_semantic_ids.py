@@ -1,5 +1,6 @@
 """Semantic ids: where vectors come from, what quantisers make of them, and what is said when they cannot."""
 
+import io
 import pickle
 import shutil
 import sys
@@ -480,6 +481,48 @@ def test_broken_vectors_are_named(shop, spoil, message):
     ids, values = spoil([f"i{n}" for n in range(ITEMS)], np.random.default_rng(0).normal(size=(ITEMS, 6)))
     np.savez(shop / "broken.npz", ids=np.array(ids), vectors=values)
     refuse(shop, message, item_vectors=str(shop / "broken.npz"), quantizer="pq")
+
+
+ONE = np.zeros((1, 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("cut.npz", lambda path, held: path.write_bytes(held[:-40]), r"cut\.npz: cannot be read \(File is not a zip"),
+        ("damaged.npz", lambda path, held: path.write_bytes(held.replace(b"i\0\0\0", b"j\0\0\0")), "be read .*CRC"),
+        ("one.npz", lambda path, held: path.write_bytes(array()), r"one\.npz: cannot be read \(it holds one array"),
+        (
+            "flat.npz",
+            lambda path, held: np.savez(path, ids=np.array("i1"), vectors=ONE),
+            r"ids have shape \(\)",
+        ),
+        (
+            "wide.npz",
+            lambda path, held: np.savez(path, ids=np.array([["i1"]]), vectors=ONE),
+            r"ids have shape \(1, 1",
+        ),
+        ("empty.npz", lambda path, held: path.write_bytes(b""), r"empty\.npz: cannot be read"),
+        (
+            "many.npy",
+            lambda path, held: np.savez(path.open("wb"), ids=[], vectors=[]),
+            r"many\.npy: .*magic string",
+        ),
+        ("cut.npy", lambda path, held: path.write_bytes(held[:-8]), r"cut\.npy: cannot be read"),
+        ("empty.npy", lambda path, held: path.write_bytes(b""), r"empty\.npy: cannot be read"),
+    ],
+)
+def test_broken_files_of_vectors_are_named(shop, name, spoil, message):
+    save(shop / name, [f"i{n}" for n in range(ITEMS)], np.zeros((ITEMS, 6)))
+    spoil(shop / name, (shop / name).read_bytes())
+    refuse(shop, message, item_vectors=str(shop / name))
+
+
+def array():
+    """What .npy files hold."""
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((ITEMS, 6)))
+    return stream.getvalue()
 
 
 def test_vectors_without_ids_or_of_different_lengths_are_named(shop):
