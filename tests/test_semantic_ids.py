@@ -19,9 +19,10 @@ from recbole_attn.data import load_dataset, split
 from recbole_attn.errors import UserError
 from recbole_attn.model.semantic import keep_semantic_ids, semantic_ids_for
 from recbole_attn.registry import model_properties
-from recbole_attn.semantic_ids import code_usage, collision_rate
+from recbole_attn.semantic_ids import SemanticIds, code_usage, collision_rate
 from recbole_attn.semantic_ids.interactions import ppmi
 from recbole_attn.semantic_ids.quantizers import Sizes, fit_sizes, nearest, quantize, reconstruction_error
+from recbole_attn.semantic_ids.table import read_table, write_table
 from recbole_attn.semantic_ids.text import Column, features, sentences, text_vectors
 from recbole_attn.semantic_ids.vectors import ItemVectors, one_thread, prepare
 
@@ -357,6 +358,17 @@ def test_the_sentence_encoder_reads_all_columns_once_for_a_model_and_its_texts(s
     assert len(encoder) == 3
 
 
+@pytest.mark.parametrize("spoil", [lambda held: held[:-8], lambda held: b"", lambda held: held.replace(b"<f4", b"<i4")])
+def test_kept_sentence_vectors_that_are_damaged_are_made_anew(shop, encoder, caplog, spoil):
+    first = made(shop, item_vectors="sentence")[0]
+    (kept,) = (shop / "cache").rglob("*.npy")
+    whole = kept.read_bytes()
+    kept.write_bytes(spoil(whole))
+    assert torch.equal(made(shop, item_vectors="sentence")[0].codes, first.codes)
+    assert f"{kept} is damaged" in caplog.text
+    assert len(encoder) == 2 and kept.read_bytes() == whole
+
+
 def test_a_sentence_leaves_out_what_is_missing():
     columns = [Column("title", "text", ["Oak_table", None]), Column("price", "number", np.array([2.5, np.nan]))]
     assert sentences(columns) == ["title: Oak table. price: 2.5", ""]
@@ -400,6 +412,16 @@ def test_a_table_made_elsewhere_decides_on_the_sizes(shop):
     result = made(shop, semantic_ids=str(path))
     assert result[0].n_values == 32
     assert by_item(result) == {item: list(table[item]) for item in result[1][1:]}
+
+
+def test_a_table_holds_any_id(tmp_path):
+    """A mark of comments, and what Unicode has for line ends."""
+    items = ["#1", "a\u2028b", "c\u0085d", "# 2"]
+    path = tmp_path / "ids.tsv"
+    path.write_text("".join(f"{item}\t{n}\n" for n, item in enumerate(items)), encoding="utf-8")
+    assert read_table(path).items == items
+    write_table(path, SemanticIds(torch.arange(5)[:, None], 8, {}), ["[PAD]", *items], {"seed": 1})
+    assert read_table(path)[::2] == (items, {"n_values": 8, "made": {"seed": 1}, "report": {}})
 
 
 def test_a_checkpoints_config_brings_the_codes_without_data_quantiser_or_files(shop, monkeypatch):
