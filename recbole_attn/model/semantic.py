@@ -11,6 +11,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from recbole_attn.errors import UserError
@@ -106,7 +107,7 @@ def _read(path: Path, made: dict[str, Any], item_ids: list[str]) -> SemanticIds:
             )
     ids = ids_of(path, table, item_ids)
     codes = ids.codes[1:].numpy()
-    facts = {"collision_rate": collision_rate(codes), "code_usage": code_usage(codes, ids.n_values)}
+    facts = _facts(codes, ids.n_values)
     getLogger().info(f"semantic ids: read from {path}, which decides on n_codes and code_bits")
     return ids._replace(report={"quantizer": f"from {path}", **ids.report, **facts})
 
@@ -132,13 +133,18 @@ def _make(config, dataset, items: list[str]) -> SemanticIds:
         if found.reconstruction is not None:
             report["reconstruction_error"] = reconstruction_error(ready, found.reconstruction)
     n_values = 1 << sizes.code_bits
-    report.update(
-        n_codes=sizes.n_codes,
-        code_bits=sizes.code_bits,
-        collision_rate=collision_rate(found.codes),
-        code_usage=code_usage(found.codes, n_values),
-    )
+    report |= {"code_bits": sizes.code_bits, **_facts(found.codes, n_values)}
     return SemanticIds(with_padding(found.codes), n_values, report)
+
+
+def _facts(codes: np.ndarray, n_values: int) -> dict[str, Any]:
+    """What can be said of codes (n, K) wherever they are from."""
+    return {
+        "n_codes": codes.shape[1],
+        "n_values": n_values,
+        "collision_rate": collision_rate(codes),
+        "code_usage": code_usage(codes, n_values),
+    }
 
 
 def _placeholder(config, n_items: int) -> SemanticIds:
