@@ -24,8 +24,11 @@ _NOTE = (
 
 def semantic_ids(table: Table) -> Section:
     """A section without blocks where no row has codes, or none says what they are like."""
-    found = {line.name: [result.get("semantic_ids") for result in line.results] for line in table.finished}
-    rows = [_row(name, reports) for name, reports in found.items() if all(reports)]
+    found = {
+        line.name: [result["semantic_ids"] for result in line.results if result.get("semantic_ids")]
+        for line in table.finished
+    }
+    rows = [_row(name, reports) for name, reports in found.items() if reports]
     return Section(f"Semantic ids on {table.dataset}", [Grid(_HEAD, rows, _NOTE)] if rows else [])
 
 
