@@ -25,11 +25,13 @@ def fresh():
     yield
     fingerprint.code_digest.cache_clear()
     fingerprint.data_digest.cache_clear()
+    fingerprint.content_digest.cache_clear()
 
 
 def key(folder, model="AWRSR", **settings):
     fingerprint.code_digest.cache_clear()
     fingerprint.data_digest.cache_clear()
+    fingerprint.content_digest.cache_clear()
     plan = read_plan(options(folder, model=model, **settings))
     return trials_of(plan, plan.rows[0])[0].key
 
@@ -55,13 +57,35 @@ def test_data_change_the_hash(folder):
     assert key(folder) != before
 
 
-def test_a_file_that_a_setting_names_changes_the_hash_with_its_content(folder, tmp_path):
-    codes = tmp_path / "ids.tsv"
-    codes.write_text("item_id\tcode_0\n")
-    before = key(folder, model="RPG", semantic_ids=str(codes))
-    assert key(folder, model="RPG", semantic_ids=str(codes)) == before
-    codes.write_text("item_id\tcode_0\n1\t7\n")
-    assert key(folder, model="RPG", semantic_ids=str(codes)) != before
+@pytest.mark.parametrize(
+    ("setting", "value", "written"),
+    [
+        ("semantic_ids", "ids.tsv", "ids.tsv"),
+        ("item_vectors", "vectors.npz", "vectors.npz"),
+        ("item_vectors", "vectors.npy", "vectors.npy"),
+        ("item_vectors", "vectors.npy", "vectors.ids"),  # the file of the ids of these vectors
+        ("sentence_model", "encoder", "encoder/parts/weights.bin"),
+    ],
+)
+def test_what_a_setting_names_changes_the_hash_with_its_content(folder, setting, value, written):
+    file = folder / written
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if value != "encoder":
+        (folder / value).touch()
+    settings = {"model": "RPG", setting: folder / value}
+    file.write_text("1")
+    before = key(folder, **settings)
+    assert key(folder, **settings) == before
+    file.write_text("2")
+    assert key(folder, **settings) != before
+
+
+def test_a_file_named_as_a_value_is_does_not_change_the_hash(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = key(folder, model="RPG", item_vectors="text")
+    for name in ("text", "opq", "adam", "CE"):
+        (folder / name).touch()
+    assert key(folder, model="RPG", item_vectors="text") == before
 
 
 @pytest.fixture

@@ -164,6 +164,34 @@ def test_a_row_that_is_trained_in_one_pass_says_so_wherever_it_is_shown(tmp_path
     assert "Against velox (one pass) on chains" in shown["report.md"]
 
 
+def test_the_report_says_what_the_codes_of_items_are_like(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    settings = {"model": "Pop,RPG", "seeds": 2, "quantizer": "rq", "n_codes": 2, "code_bits": 2, **SMALL_ATTENTION}
+    assert run(tmp_path, **settings)[1] == 0
+    made = [result["semantic_ids"] for (row, _), result in sorted(results(tmp_path).items()) if row == "RPG"]
+    assert [made[0][key] for key in ("item_vectors", "quantizer", "n_codes")] == ["interactions", "rq", 2]
+    measured = [
+        np.mean([ids["collision_rate"] for ids in made]),
+        np.mean([min(ids["code_usage"]) for ids in made]),
+        np.mean([ids["code_usage"] for ids in made]),
+        np.mean([ids["reconstruction_error"] for ids in made]),
+    ]
+    sizes = f"2 × {made[0]['n_values']}"
+    expected = ["RPG (one pass)", "interactions", "rq", sizes, *(f"{value:.4f}" for value in measured)]
+    folder = tmp_path / "results" / "chains"
+    section = (folder / "report.md").read_text().split("## Semantic ids on chains")[1].split("##")[0]
+    assert [line.strip("| ").split(" | ") for line in section.splitlines() if "RPG" in line] == [expected]
+    assert "Pop" not in section
+    page = (folder / "report.html").read_text().split("<h2>Semantic ids on chains</h2>")[1]
+    assert all(f">{text}</t" in page for text in expected)
+    for file in folder.glob("*/result.json"):  # as results were before they had it
+        file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "semantic_ids"}))
+    assert run(tmp_path, **settings)[1] == 0
+    assert "Semantic ids" not in (folder / "report.md").read_text()
+
+
 def table_of(baseline, **configs):
     lines = [SimpleNamespace(name=name, results=[{"config": config}]) for name, config in configs.items()]
     return SimpleNamespace(finished=lines, baseline=baseline)

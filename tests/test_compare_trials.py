@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparisons import arguments, fork_trials, options, results, run, write_timed
+from comparisons import SMALL_ATTENTION, arguments, fork_trials, options, results, run, write_timed
 from runs import PATIENCE, mistake, write_chains
 
 from recbole_attn.cli import main
@@ -216,6 +216,35 @@ def test_half_a_result_counts_as_none(folder, started):
     assert json.loads(file.read_text())["row"] == "Pop"
 
 
+def write_codes(file, items=20):
+    file.write_text("".join(f"i{n}\t{n % 4}\t{n % 5}\n" for n in range(items)))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "absolute"),
+    [
+        ("semantic_ids", "ids.tsv", True),
+        ("item_vectors", "vectors.npz", True),
+        ("item_vectors", "text", False),  # a source, although a file of this name lies there
+        ("sentence_model", "encoder", True),
+        ("sentence_model", "name/of-a-model", False),
+    ],
+)
+def test_a_path_means_what_lies_where_the_command_is_given(folder, setting, value, absolute):
+    for name in ("ids.tsv", "vectors.npz", "text"):
+        (folder / name).touch()
+    (folder / "encoder").mkdir()
+    plan = read_plan(options(folder, model="RPG", seeds=1, **{setting: value}))
+    (trial,) = trials_of(plan, plan.rows[0])
+    assert trial.settings[setting] == trial.config[setting] == (str(folder / value) if absolute else value)
+
+
+def test_trials_read_a_table_that_lies_where_the_command_is_given(folder, started):
+    write_codes(folder / "ids.tsv")
+    assert run(folder, model="RPG", seeds=1, semantic_ids="ids.tsv", quantizer="rq", **SMALL_ATTENTION)[1] == 0
+    assert [file.parent for file in folder.rglob("ids.tsv")] == [folder]
+
+
 def test_settings_of_one_model_reach_its_rows_alone(folder):
     plan = read_plan(
         options(folder, model="AWRSR,SASRec", seeds=1, **{"AWRSR.refinement": "simple", "AWRSR.n_layers": 1})
@@ -285,6 +314,10 @@ WRONG = [
     ),
     ({"users": "u1"}, "users: has no effect on a comparison; leave it out"),
     ({"exclude_seen": True}, "exclude_seen: has no effect on a comparison"),
+    (
+        {"model": "RPG,Pop", "semantic_ids": "new.tsv", "quantizer": "rq"},
+        "row RPG: semantic_ids=new.tsv: no such file, and one trial must not make the codes of the others; make it",
+    ),
     ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),

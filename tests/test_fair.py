@@ -7,8 +7,10 @@ import torch
 from atomic_files import write
 from runs import command, train, write_chains
 from test_models import N_ITEMS, batch, build
+from test_stochastic import Largest
 
 from recbole_attn.cli import main
+from recbole_attn.ranking import Scores
 from recbole_attn.recommender import Recommender
 from recbole_attn.semantic_ids import SemanticIds
 
@@ -97,6 +99,19 @@ def test_a_range_of_items_is_scored_as_all_of_them():
     model, interaction = build("RPG").eval(), batch()
     state = model.user_state(interaction)
     torch.testing.assert_close(model.score_items(state, 5, 17), model.full_sort_predict(interaction)[:, 5:17])
+
+
+def test_ranking_many_items_makes_no_tensor_of_all_users_and_items(monkeypatch):
+    users, items = 64, 50_000
+    draw = torch.Generator().manual_seed(0)
+    ids = SemanticIds(torch.randint(256, (items, 16), generator=draw), 256, {})
+    monkeypatch.setattr("recbole_attn.model.rpg.semantic_ids_for", lambda *_: ids)
+    monkeypatch.setattr("test_models.N_ITEMS", items)
+    model, interaction = build("RPG").eval(), batch(size=users)
+    with Largest() as seen, torch.no_grad():
+        best = Scores(model.score_items, model.user_state(interaction), items, None).top_k(10)
+    assert seen.numbers <= ids.codes.numel() < users * items  # the codes of all items, which the model holds
+    assert torch.equal(best.scores, model.full_sort_predict(interaction)[:, 1:].topk(10).values)
 
 
 def test_a_checkpoint_is_read_without_making_codes_again(tmp_path, capsys, monkeypatch):

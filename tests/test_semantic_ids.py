@@ -1,5 +1,6 @@
 """Semantic ids: where vectors come from, what quantisers make of them, and what is said when they cannot."""
 
+import io
 import pickle
 import shutil
 import sys
@@ -18,9 +19,10 @@ from recbole_attn.data import load_dataset, split
 from recbole_attn.errors import UserError
 from recbole_attn.model.semantic import keep_semantic_ids, semantic_ids_for
 from recbole_attn.registry import model_properties
-from recbole_attn.semantic_ids import code_usage, collision_rate
+from recbole_attn.semantic_ids import SemanticIds, code_usage, collision_rate
 from recbole_attn.semantic_ids.interactions import ppmi
 from recbole_attn.semantic_ids.quantizers import Sizes, fit_sizes, nearest, quantize, reconstruction_error
+from recbole_attn.semantic_ids.table import read_table, write_table
 from recbole_attn.semantic_ids.text import Column, features, sentences, text_vectors
 from recbole_attn.semantic_ids.vectors import ItemVectors, one_thread, prepare
 
@@ -356,6 +358,17 @@ def test_the_sentence_encoder_reads_all_columns_once_for_a_model_and_its_texts(s
     assert len(encoder) == 3
 
 
+@pytest.mark.parametrize("spoil", [lambda held: held[:-8], lambda held: b"", lambda held: held.replace(b"<f4", b"<i4")])
+def test_kept_sentence_vectors_that_are_damaged_are_made_anew(shop, encoder, caplog, spoil):
+    first = made(shop, item_vectors="sentence")[0]
+    (kept,) = (shop / "cache").rglob("*.npy")
+    whole = kept.read_bytes()
+    kept.write_bytes(spoil(whole))
+    assert torch.equal(made(shop, item_vectors="sentence")[0].codes, first.codes)
+    assert f"{kept} is damaged" in caplog.text
+    assert len(encoder) == 2 and kept.read_bytes() == whole
+
+
 def test_a_sentence_leaves_out_what_is_missing():
     columns = [Column("title", "text", ["Oak_table", None]), Column("price", "number", np.array([2.5, np.nan]))]
     assert sentences(columns) == ["title: Oak table. price: 2.5", ""]
@@ -383,6 +396,15 @@ def test_a_table_is_written_then_read_by_other_seeds(shop):
     refuse(shop, "was made with quantizer=rq, not random", semantic_ids=path, quantizer="random")
 
 
+def test_a_table_knows_the_file_of_its_vectors_from_any_folder(shop, monkeypatch):
+    save(shop / "vectors.npz", [f"i{n}" for n in range(ITEMS)], np.random.default_rng(0).normal(size=(ITEMS, 6)))
+    path = str(shop / "ids.tsv")
+    monkeypatch.chdir(shop)
+    first = made(shop, semantic_ids=path, item_vectors="vectors.npz")
+    monkeypatch.chdir("/")
+    assert by_item(first) == by_item(made(shop, semantic_ids=path, item_vectors=str(shop / "vectors.npz")))
+
+
 def test_a_table_made_elsewhere_decides_on_the_sizes(shop):
     table = {f"i{n}": (n % 5, n // 5 % 19, 3) for n in range(ITEMS)}
     path = shop / "theirs.tsv"
@@ -390,6 +412,16 @@ def test_a_table_made_elsewhere_decides_on_the_sizes(shop):
     result = made(shop, semantic_ids=str(path))
     assert result[0].n_values == 32
     assert by_item(result) == {item: list(table[item]) for item in result[1][1:]}
+
+
+def test_a_table_holds_any_id(tmp_path):
+    """A mark of comments, and what Unicode has for line ends."""
+    items = ["#1", "a\u2028b", "c\u0085d", "# 2"]
+    path = tmp_path / "ids.tsv"
+    path.write_text("".join(f"{item}\t{n}\n" for n, item in enumerate(items)), encoding="utf-8")
+    assert read_table(path).items == items
+    write_table(path, SemanticIds(torch.arange(5)[:, None], 8, {}), ["[PAD]", *items], {"seed": 1})
+    assert read_table(path)[::2] == (items, {"n_values": 8, "made": {"seed": 1}, "report": {}})
 
 
 def test_a_checkpoints_config_brings_the_codes_without_data_quantiser_or_files(shop, monkeypatch):
@@ -471,6 +503,48 @@ def test_broken_vectors_are_named(shop, spoil, message):
     ids, values = spoil([f"i{n}" for n in range(ITEMS)], np.random.default_rng(0).normal(size=(ITEMS, 6)))
     np.savez(shop / "broken.npz", ids=np.array(ids), vectors=values)
     refuse(shop, message, item_vectors=str(shop / "broken.npz"), quantizer="pq")
+
+
+ONE = np.zeros((1, 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("cut.npz", lambda path, held: path.write_bytes(held[:-40]), r"cut\.npz: cannot be read \(File is not a zip"),
+        ("damaged.npz", lambda path, held: path.write_bytes(held.replace(b"i\0\0\0", b"j\0\0\0")), "be read .*CRC"),
+        ("one.npz", lambda path, held: path.write_bytes(array()), r"one\.npz: cannot be read \(it holds one array"),
+        (
+            "flat.npz",
+            lambda path, held: np.savez(path, ids=np.array("i1"), vectors=ONE),
+            r"ids have shape \(\)",
+        ),
+        (
+            "wide.npz",
+            lambda path, held: np.savez(path, ids=np.array([["i1"]]), vectors=ONE),
+            r"ids have shape \(1, 1",
+        ),
+        ("empty.npz", lambda path, held: path.write_bytes(b""), r"empty\.npz: cannot be read"),
+        (
+            "many.npy",
+            lambda path, held: np.savez(path.open("wb"), ids=[], vectors=[]),
+            r"many\.npy: .*magic string",
+        ),
+        ("cut.npy", lambda path, held: path.write_bytes(held[:-8]), r"cut\.npy: cannot be read"),
+        ("empty.npy", lambda path, held: path.write_bytes(b""), r"empty\.npy: cannot be read"),
+    ],
+)
+def test_broken_files_of_vectors_are_named(shop, name, spoil, message):
+    save(shop / name, [f"i{n}" for n in range(ITEMS)], np.zeros((ITEMS, 6)))
+    spoil(shop / name, (shop / name).read_bytes())
+    refuse(shop, message, item_vectors=str(shop / name))
+
+
+def array():
+    """What .npy files hold."""
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((ITEMS, 6)))
+    return stream.getvalue()
 
 
 def test_vectors_without_ids_or_of_different_lengths_are_named(shop):

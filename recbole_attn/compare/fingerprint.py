@@ -7,12 +7,13 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
+from recbole_attn.model.named_files import named_files
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What every trial runs through. The table of models is not among them: a new model changes no other's numbers.
@@ -43,15 +44,19 @@ def fingerprint(model: str, settings: Mapping[str, Any], data_path: Path) -> str
         "data": data_digest(data_path),
         "recbole": importlib.metadata.version("recbole"),
     }
-    read = {key: _file_digest(Path(value)) for key, value in kept.items() if _names_a_file(value)}
+    read = {key: content_digest(path) for key, path in named_files(kept).items()}
     if read:
         parts["files"] = read
     return _digest(json.dumps(parts, sort_keys=True, default=str).encode())[:16]
 
 
-def _names_a_file(value: Any) -> bool:
-    """Tables of codes and vectors of items, say."""
-    return isinstance(value, str) and Path(value).is_file()
+@functools.cache
+def content_digest(path: Path) -> str:
+    """Hash of a file, with the item ids beside vectors in .npy; of a folder, the files in it."""
+    if path.is_dir():
+        return _together(path, [file for file in path.rglob("*") if file.is_file()])
+    ids = path.with_suffix(".ids")
+    return _together(path.parent, [path, ids]) if path.suffix == ".npy" and ids.is_file() else _file_digest(path)
 
 
 @functools.cache
@@ -124,7 +129,13 @@ def data_digest(data_path: Path) -> str:
     files = sorted(file for file in data_path.glob(f"{data_path.name}.*") if file.is_file())
     if not any(file.suffix == ".inter" for file in files):
         raise UserError(f"dataset={data_path.name}: no such data set; its files belong in {data_path}")
-    return _digest("\n".join(f"{file.name} {_file_digest(file)}" for file in files).encode())
+    return _together(data_path, files)
+
+
+def _together(folder: Path, files: Iterable[Path]) -> str:
+    """Hash of several files of a folder."""
+    lines = [f"{file.relative_to(folder)} {_file_digest(file)}" for file in sorted(files)]
+    return _digest("\n".join(lines).encode())
 
 
 def _file_digest(file: Path) -> str:

@@ -151,6 +151,7 @@ def finish(folder: Path, specification: dict[str, Any], trainer, loaders: tuple,
             "machine": machine(config),
             "data": describe_data(*loaders),
             "data_digest": data_digest(Path(config["data_path"])),
+            "semantic_ids": getattr(trainer.model, "semantic_report", None),
         },
     )
 

@@ -20,6 +20,7 @@ from recbole_attn.config.names import recbole_models
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
+from recbole_attn.model.named_files import named_files
 
 STRICT = ("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step")
 COMPARED = (
@@ -110,6 +111,15 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
     data_path = Path(config["data_path"]).resolve()
     if not data_path.exists():
         protocol.load(config)  # downloads what RecBole knows, as a single run does, or says where files belong
+    table = config["semantic_ids"]
+    if table and not Path(table).is_file():
+        raise UserError(
+            f"semantic_ids={table}: no such file, and one trial must not make the codes of the others; "
+            "make it with a single run, or leave semantic_ids out, and each trial makes its own"
+        )
+    # A trial runs in a folder of its own, where a relative path would name something else.
+    for name, path in named_files(config.final_config_dict).items():
+        config[name] = stack.values[name] = str(path)
     values = {**stack.values, "data_path": str(data_path.parent)}
     return [_trial(row, dataset, config, values, config["seed"] + number, data_path) for number in range(seeds)]
 

@@ -11,10 +11,12 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from recbole_attn.errors import UserError
 from recbole_attn.model.item_vectors import make_vectors
+from recbole_attn.model.named_files import named_files
 from recbole_attn.model.semantic_settings import SETTINGS, check_settings, require_packages
 from recbole_attn.semantic_ids import SemanticIds, code_usage, collision_rate, summary, with_padding
 from recbole_attn.semantic_ids.quantizers import (
@@ -82,7 +84,7 @@ def _read_or_make(config, dataset, item_ids: list[str]) -> SemanticIds:
     made = {
         "dataset": config["dataset"],
         "split": config["eval_args"]["split"],
-        **{name: config[name] for name in SETTINGS},
+        **_absolute({name: config[name] for name in SETTINGS}),
     }
     if path is not None and path.exists():
         return _read(path, made, item_ids)
@@ -97,7 +99,7 @@ def _read_or_make(config, dataset, item_ids: list[str]) -> SemanticIds:
 def _read(path: Path, made: dict[str, Any], item_ids: list[str]) -> SemanticIds:
     """The ids of a table. One of this program's is refused where it was made by other settings."""
     table = read_table(path)
-    for name, theirs in table.about.get("made", {}).items():
+    for name, theirs in _absolute(table.about.get("made", {})).items():
         if theirs != made.get(name):
             raise UserError(
                 f"semantic_ids={path}: was made with {name}={theirs}, not {made.get(name)}; name another file, or "
@@ -105,9 +107,14 @@ def _read(path: Path, made: dict[str, Any], item_ids: list[str]) -> SemanticIds:
             )
     ids = ids_of(path, table, item_ids)
     codes = ids.codes[1:].numpy()
-    facts = {"collision_rate": collision_rate(codes), "code_usage": code_usage(codes, ids.n_values)}
+    facts = _facts(codes, ids.n_values)
     getLogger().info(f"semantic ids: read from {path}, which decides on n_codes and code_bits")
     return ids._replace(report={"quantizer": f"from {path}", **ids.report, **facts})
+
+
+def _absolute(made: dict[str, Any]) -> dict[str, Any]:
+    """With absolute paths of files: a comparison's trials read the same one from another folder."""
+    return {**made, **{name: str(path) for name, path in named_files(made).items()}}
 
 
 def _make(config, dataset, items: list[str]) -> SemanticIds:
@@ -126,13 +133,18 @@ def _make(config, dataset, items: list[str]) -> SemanticIds:
         if found.reconstruction is not None:
             report["reconstruction_error"] = reconstruction_error(ready, found.reconstruction)
     n_values = 1 << sizes.code_bits
-    report.update(
-        n_codes=sizes.n_codes,
-        code_bits=sizes.code_bits,
-        collision_rate=collision_rate(found.codes),
-        code_usage=code_usage(found.codes, n_values),
-    )
+    report |= {"code_bits": sizes.code_bits, **_facts(found.codes, n_values)}
     return SemanticIds(with_padding(found.codes), n_values, report)
+
+
+def _facts(codes: np.ndarray, n_values: int) -> dict[str, Any]:
+    """What can be said of codes (n, K) wherever they are from."""
+    return {
+        "n_codes": codes.shape[1],
+        "n_values": n_values,
+        "collision_rate": collision_rate(codes),
+        "code_usage": code_usage(codes, n_values),
+    }
 
 
 def _placeholder(config, n_items: int) -> SemanticIds:

@@ -36,8 +36,11 @@ def sentence_vectors(texts: Sequence[str], model: str) -> ItemVectors:
     known = np.array([bool(text) for text in texts])
     kept = cache_folder() / f"{_digest(texts, model)}.npy"
     if kept.is_file():
-        getLogger().info(f"sentence vectors of {model}: read from {kept}")
-        return ItemVectors(np.load(kept), known)
+        found = _kept(kept, len(texts))
+        if found is not None:
+            getLogger().info(f"sentence vectors of {model}: read from {kept}")
+            return ItemVectors(found, known)
+        getLogger().warning(f"sentence vectors of {model}: {kept} is damaged; they are made anew")
     values = np.asarray(_encoder(model).encode(list(texts), show_progress_bar=False), dtype=np.float32)
     if not np.isfinite(values).all():
         raise UserError(f"sentence_model={model}: gives vectors with NaN or infinity; use another model")
@@ -73,6 +76,17 @@ def _digest(texts: Sequence[str], model: str) -> str:
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     return digest.hexdigest()
+
+
+def _kept(path: Path, n: int) -> np.ndarray | None:
+    """The finite vectors (n, V) that were kept, or None where the file holds something else."""
+    try:
+        with path.open("rb") as file:
+            values = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = values.ndim == 2 and len(values) == n and values.dtype == np.float32 and np.isfinite(values).all()
+    return values if whole else None
 
 
 def _keep(values: np.ndarray, path: Path) -> None:

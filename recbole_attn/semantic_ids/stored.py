@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,19 +22,34 @@ def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
         UserError: no such file, or not of this form.
     """
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return [str(item) for item in file["ids"]], file["vectors"]
-        return path.with_suffix(".ids").read_text(encoding="utf-8").split("\n"), np.load(path, allow_pickle=False)
+        ids, vectors = _read_npz(path) if path.suffix == ".npz" else _read_npy(path)
     except KeyError as error:
         raise UserError(
             f"item_vectors={path}: has no array {error}; save it with np.savez(path, ids=, vectors=)"
         ) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"item_vectors={path}: cannot be read ({' '.join(str(error).split())}); give an .npz with ids and vectors, "
             "or an .npy with one id a line in the .ids file beside it"
         ) from error
+    return ids, vectors
+
+
+def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
+    file = np.load(path, allow_pickle=False)
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError("it holds one array, as .npy does")
+    with file:
+        ids, vectors = file["ids"], file["vectors"]
+    if ids.ndim != 1:
+        raise ValueError(f"ids have shape {ids.shape}, not one dimension")
+    return list(map(str, ids)), vectors
+
+
+def _read_npy(path: Path) -> tuple[list[str], np.ndarray]:
+    ids = path.with_suffix(".ids").read_text(encoding="utf-8").split("\n")
+    with path.open("rb") as file:
+        return ids, np.lib.format.read_array(file, allow_pickle=False)
 
 
 def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequence[str]) -> ItemVectors:

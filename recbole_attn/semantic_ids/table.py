@@ -1,6 +1,6 @@
 """A plain table item_id → codes: tab-separated text that other programs can make and read.
 
-# {"n_values": 64, "made": {...}, "report": {...}}     may be missing
+# {"n_values": 64, "made": {...}, "report": {...}}     may be missing, as may be any remark after "# "
 item_id <tab> code_1 <tab> ... <tab> code_K            one line an item
 """
 
@@ -54,16 +54,17 @@ def read_table(path: Path) -> Table:
             or a code is no whole number in [0, 65536).
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"semantic_ids={path}: cannot be read ({error}); give a text file of item_id<tab>codes"
         ) from error
+    lines = text.removesuffix("\n").split("\n") if text else []  # not splitlines: ids may hold what else ends a line
     items: list[str] = []
     codes: list[list[int]] = []
     about: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
-        if number == 1 and line.startswith("#"):
+        if number == 1 and line.startswith("# "):
             about = _about(path, line)
             continue
         item, *cells = line.split("\t")

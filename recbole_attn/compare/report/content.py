@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from recbole_attn.compare.outcome import Line, Outcome, Table, Tried
 from recbole_attn.compare.report.background import background
 from recbole_attn.compare.report.blocks import Cell, Figure, Grid, Section, Text, cells, duration, number
+from recbole_attn.compare.report.semantic_ids import semantic_ids
 from recbole_attn.compare.report.warnings import failed, warnings
 from recbole_attn.compare.statistics import LEVEL, RESAMPLES, Comparison, marks
 
@@ -19,7 +20,8 @@ def sections(outcome: Outcome, figures: Sequence[Figure]) -> list[Section]:
     parts = []
     for table in outcome.tables:
         parts.append(Section(f"Results on {table.dataset}", [headline(table), *_notices(outcome, table)]))
-        parts += [_differences(table), _figures(table, figures), _cost(table), _all_metrics(table)]
+        parts += [_differences(table), _figures(table, figures), _cost(table), semantic_ids(table)]
+        parts.append(_all_metrics(table))
     if outcome.tried:
         parts.append(_tuning(outcome))
     parts += background(outcome)
