@@ -56,6 +56,13 @@ def test_a_setting_of_a_grid_that_the_model_lacks_is_refused(folder):
         grids(plan)
 
 
+def test_a_setting_of_a_grid_that_the_model_refuses_is_refused_before_anything_runs(folder):
+    (folder / "tune.yaml").write_text("tune: {AWRSR: {n_heads: [2, 3]}}")
+    plan = read_plan(options(folder, config_files=folder / "tune.yaml", model="AWRSR,Pop"))
+    with pytest.raises(UserError, match=r"row AWRSR: AWRSR: .*n_heads"):
+        grids(plan)
+
+
 def test_the_choice_is_the_best_on_validation_whatever_the_test_says(folder):
     plan = read_plan(tuned(folder, BPR={"learning_rate": [0.1, 0.2, 0.3]}))
     store = Store(folder / "results" / "tuned")

@@ -286,6 +286,12 @@ WRONG = [
     ({"users": "u1"}, "users: has no effect on a comparison; leave it out"),
     ({"exclude_seen": True}, "exclude_seen: has no effect on a comparison"),
     ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
+    (
+        {"model": "Pop,RPG", "RPG.quantizer": "pq", "RPG.n_codes": 9, "RPG.vector_size": 4},
+        "row RPG: n_codes=9: quantizer=pq cuts vectors into so many slices",
+    ),
+    ({"model": "Pop,RPG", "RPG.item_vectors": "txt"}, "row RPG: item_vectors=txt: no such file"),
+    ({"model": "Pop,AWRSR", "AWRSR.n_heads": 3, "AWRSR.hidden_size": 8}, "row AWRSR: AWRSR: "),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
     ({"resources": "{CPU: 2}"}, "resources = {'CPU': 2}: needs an engine; add --engine=dask"),

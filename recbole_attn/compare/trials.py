@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from recbole_attn import protocol
+from recbole_attn.catalogue import Catalogue
 from recbole_attn.compare.fingerprint import fingerprint
 from recbole_attn.compare.plan import Plan, Row
 from recbole_attn.config.checks import require_model
@@ -20,6 +22,7 @@ from recbole_attn.config.names import recbole_models
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
+from recbole_attn.run import build_model
 
 STRICT = ("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step")
 COMPARED = (
@@ -104,6 +107,7 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
             f"valid_metric = {config['valid_metric']}: a comparison pairs users, each with a value of this metric; "
             "use one of their lists, such as NDCG@10"
         )
+    _check_model(config)
     stack = Stack()
     for layer in layers:
         stack.lay(layer)
@@ -112,6 +116,18 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
         protocol.load(config)  # downloads what RecBole knows, as a single run does, or says where files belong
     values = {**stack.values, "data_path": str(data_path.parent)}
     return [_trial(row, dataset, config, values, config["seed"] + number, data_path) for number in range(seeds)]
+
+
+def _check_model(config) -> None:
+    """Build one of our models on two items: what its constructor refuses would fail its row after others have trained.
+
+    On the CPU: memory of a GPU, once used, would be held until the comparison ends, and a cluster's workers may have
+    devices that this machine lacks. What a device cannot is therefore left to the trial.
+    """
+    if config["model"] in MODELS:
+        device, config["device"] = config["device"], torch.device("cpu")
+        build_model(config, Catalogue(config["ITEM_ID_FIELD"], ["[PAD]", "one", "two"]))
+        config["device"] = device
 
 
 def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int, data_path: Path) -> Trial:
