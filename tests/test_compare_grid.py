@@ -89,6 +89,31 @@ def test_the_chosen_setting_is_trained_with_every_seed_and_the_grid_is_listed(fo
     assert report.count("| chosen |") == 1
 
 
+def test_a_setting_that_fails_is_listed_with_its_reason_and_counts_as_failed(folder, monkeypatch):
+    fork_trials(monkeypatch)
+    text, failed = compare(tuned(folder, BPR={"learning_rate": [0.02, 1e30]}))
+    assert failed == 1
+    assert "failed: BPR, learning_rate = 1e+30: epoch 0" in text
+    assert "| learning_rate = 1e+30 | – | failed: epoch 0" in (folder / "results" / "tuned" / "report.md").read_text()
+    assert ("BPR", 2020) in results(folder, "tuned")
+
+
+def test_a_row_whose_whole_grid_fails_is_not_trained_on_its_defaults(folder, monkeypatch):
+    started = fork_trials(monkeypatch)
+    text, failed = compare(tuned(folder, BPR={"learning_rate": [1e29, 1e30]}))
+    assert failed == 2 + 1
+    assert len(started) == 2 + 1  # the grid, and Pop
+    assert "failed: BPR, seed 2020: no setting of its grid has a validation score, so none was chosen" in text
+
+
+def test_a_grid_without_validation_rows_says_so(folder, monkeypatch):
+    fork_trials(monkeypatch)
+    asked = tuned(folder, Pop={"train_batch_size": [3]})
+    text, failed = compare({**asked, "eval_args": {"split": {"LS": "test_only"}}})
+    assert failed == 1 + 1
+    assert "Pop, train_batch_size = 3: eval_args.split = {'LS': 'test_only'} leaves no rows to validate on" in text
+
+
 def test_several_trials_at_once_give_the_numbers_of_one_after_another(folder, monkeypatch, capsys):
     fork_trials(monkeypatch)
     poll, asked = Forked.poll, set()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from recbole_attn.compare.grid import Candidate, validation
+from recbole_attn.compare.grid import Candidate, choose, validation
 from recbole_attn.compare.plan import Plan
 from recbole_attn.compare.ranks import Ranks
 from recbole_attn.compare.statistics import Comparison, by_user, compare_paired, holm
@@ -70,16 +70,23 @@ class Table(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """One setting of a grid and what validation said of it; None where it failed."""
+    """One setting of a grid and what validation said of it; None where it failed, for that reason."""
 
     row: str
     dataset: str
     point: dict[str, Any]
     score: float | None
     chosen: bool
+    reason: str = ""
+
+    @property
+    def setting(self) -> str:
+        return ", ".join(f"{key} = {value}" for key, value in self.point.items())
 
 
 class Outcome(NamedTuple):
+    """`failed` counts the trials without a result, those of grids too."""
+
     plan: Plan
     tables: list[Table]
     tried: list[Tried]
@@ -89,17 +96,25 @@ class Outcome(NamedTuple):
 def gather(
     plan: Plan, store: Store, trials: Mapping[str, Sequence[Trial]], tuned: Mapping[str, Sequence[Candidate]]
 ) -> Outcome:
-    """Read the results of all trials and compare them."""
-    tables = [_table(plan, store, dataset, trials) for dataset in plan.datasets]
+    """Read the results of all trials and compare them. A row whose whole grid failed on a data set has failed there."""
+    tried = [each for row in tuned for each in _tried(store, row, tuned[row])]
+    tables = [_table(plan, store, dataset, trials, _unchosen(store, dataset, tuned)) for dataset in plan.datasets]
     failed = sum(len(line.failures) for table in tables for line in table.lines)
-    return Outcome(plan, tables, [tried for row in tuned for tried in _tried(store, row, tuned[row])], failed)
+    return Outcome(plan, tables, tried, failed + sum(each.score is None for each in tried))
 
 
-def _table(plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]]) -> Table:
+def _unchosen(store: Store, dataset: str, tuned: Mapping[str, Sequence[Candidate]]) -> set[str]:
+    """The rows that are tuned, but for which nothing could be chosen."""
+    return {row for row, candidates in tuned.items() if dataset not in choose(store, candidates)}
+
+
+def _table(
+    plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]], unchosen: Container[str]
+) -> Table:
     own = {name: [trial for trial in row if trial.dataset == dataset] for name, row in trials.items()}
     shown = {name: label(name, row[0].compared) for name, row in own.items()}
     baseline = shown[plan.baseline]
-    lines = [_line(store, shown[name], row) for name, row in own.items()]
+    lines = [_line(store, shown[name], row, name in unchosen) for name, row in own.items()]
     measured = next((list(line.scores) for line in lines if line.scores), [])
     protocol = next(iter(own.values()))[0].protocol
     cut = protocol["valid_metric"].partition("@")[2]
@@ -113,7 +128,10 @@ def label(name: str, compared: Mapping[str, Any]) -> str:
     return name if says_so or compared.get("training") != "sequence" else f"{name} (one pass)"
 
 
-def _line(store: Store, name: str, trials: Sequence[Trial]) -> Line:
+def _line(store: Store, name: str, trials: Sequence[Trial], unchosen: bool) -> Line:
+    if unchosen:
+        reason = "no setting of its grid has a validation score, so none was chosen"
+        return Line(name, trials[0].model, [], [], [(trial.seed, reason) for trial in trials], {}, {}, {})
     results, ranks, failures = [], [], []
     for trial in trials:
         result = store.result(trial)
@@ -154,6 +172,13 @@ def _tried(store: Store, row: str, candidates: Sequence[Candidate]) -> list[Trie
         best = max((score for score in scores if score is not None), default=None)
         first = scores.index(best) if best is not None else None
         for position, candidate in enumerate(candidates):
-            dataset = candidate.trials[number].dataset
-            tried.append(Tried(row, dataset, candidate.point, scores[position], position == first))
+            trial, score = candidate.trials[number], scores[position]
+            reason = "" if score is not None else _no_score(store, trial)
+            tried.append(Tried(row, trial.dataset, candidate.point, score, position == first, reason))
     return tried
+
+
+def _no_score(store: Store, trial: Trial) -> str:
+    if store.result(trial):
+        return f"eval_args.split = {trial.protocol['eval_args']['split']} leaves no rows to validate on"
+    return store.failure(trial) or "did not run"

@@ -63,7 +63,7 @@ def _seeds(line: Line) -> Cell:
 
 
 def _notices(outcome: Outcome, table: Table) -> list[Text]:
-    failures = failed(table)
+    failures = failed(outcome, table)
     blocks = [Text("Failed trials; the same command tries them again.", failures, warning=True)] if failures else []
     found = warnings(outcome, table)
     return [*blocks, Text("To keep in mind:", found, warning=True)] if found else blocks
@@ -145,6 +145,6 @@ def _tuning(outcome: Outcome) -> Section:
 
 
 def _candidate(tried: Tried) -> list[Cell]:
-    point = ", ".join(f"{key} = {value}" for key, value in tried.point.items())
     score = number(None if tried.score is None else abs(tried.score))._replace(best=tried.chosen)
-    return cells(tried.row, tried.dataset, point, score, "chosen" if tried.chosen else "")
+    said = "chosen" if tried.chosen else f"failed: {tried.reason}" if tried.reason else ""
+    return cells(tried.row, tried.dataset, tried.setting, score, said)
