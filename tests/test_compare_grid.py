@@ -69,7 +69,7 @@ def test_the_choice_is_the_best_on_validation_whatever_the_test_says(folder):
     candidates = grids(plan)["BPR"]
     for candidate, valid, test in zip(candidates, (0.2, 0.4, 0.3), (0.9, 0.1, 0.5)):
         (trial,) = candidate.trials
-        store.of(trial).mkdir()
+        (store.prepare(trial) / "ranks.npz").touch()
         write_json(store.of(trial) / "result.json", {"valid": {"ndcg@10": valid}, "test": {"ndcg@10": test}})
     assert choose(store, candidates)["chains"].values == {"learning_rate": 0.2}
     assert choose(Store(folder / "results" / "empty"), candidates) == {}

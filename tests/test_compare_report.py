@@ -346,7 +346,8 @@ def test_before_a_trial_has_finished_its_last_epoch_bounds_the_time_left(report,
 def test_finished_trials_tell_more_than_the_limit(report, tmp_path):
     plan = read_plan(options(report, model="BPR", seeds=3))
     (store, first) = Store(tmp_path), trials_of(plan, plan.rows[0])[0]
-    write_json(store.prepare(first) / "result.json", {"seconds": 600})
+    (store.prepare(first) / "ranks.npz").touch()
+    write_json(store.of(first) / "result.json", {"seconds": 600})
     write_json(store.of(first) / "progress.json", {"epoch": 9, "limit": 100, "seconds_per_epoch": 60})
     assert Board(store, trials_of(plan, plan.rows[0]), at_once=1, stream=Screen(True)).lines([])[-1] == (
         "1 done, 2 waiting; about 20 min left"

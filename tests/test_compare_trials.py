@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -216,6 +217,14 @@ def test_half_a_result_counts_as_none(folder, started):
     assert json.loads(file.read_text())["row"] == "Pop"
 
 
+def test_a_result_without_its_ranks_counts_as_none(folder, started):
+    run(folder, model="Pop", seeds=1)
+    (file,) = (folder / "results").glob("chains/*/ranks.npz")
+    file.unlink()
+    assert run(folder, model="Pop", seeds=1)[1] == 0
+    assert len(started) == 2 and file.is_file()
+
+
 def test_settings_of_one_model_reach_its_rows_alone(folder):
     plan = read_plan(
         options(folder, model="AWRSR,SASRec", seeds=1, **{"AWRSR.refinement": "simple", "AWRSR.n_layers": 1})
@@ -375,6 +384,20 @@ def test_a_folder_that_cannot_be_written_to_is_refused(folder, capsys):
     (folder / "results").write_text("a file, not a folder")
     line = mistake(arguments(folder, model="Pop,BPR"), capsys)
     assert "cannot be written to (Not a directory); choose another" in line
+
+
+@pytest.mark.parametrize("name", [".lock", "protocol.json", "KEY"])
+def test_a_file_of_the_store_that_cannot_be_written_is_one_line(folder, started, name, capsys):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    store = Store(folder / "results" / "chains")
+    (trial,) = trials_of(plan, plan.rows[0])
+    if name == "KEY":
+        store.of(trial).write_text("a file, not a folder")
+    else:
+        (store.folder / name).mkdir()
+    line = mistake(arguments(folder, model="Pop", seeds=1), capsys)
+    assert re.search(r"results = .*chains\S*: cannot be written to \((Is a directory|File exists)\)", line)
+    assert not started
 
 
 def test_a_second_command_in_the_same_folder_is_refused(folder, capsys):
