@@ -92,7 +92,7 @@ def _difference(row: str, metric: str, found: Comparison, corrected: float) -> l
 
 
 def _signed(value: float) -> Cell:
-    return Cell(f"{value:+.4f}", value)
+    return Cell(f"{value:+.4f}", value) if value == value else number(None)
 
 
 def _p(value: float) -> Cell:
