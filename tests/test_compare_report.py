@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import struct
@@ -319,6 +320,16 @@ def test_on_a_terminal_the_table_shows_the_epoch_and_is_drawn_over(report):
     assert "epoch 3, best 0.1234 in epoch 2, 2.0 s each" in first
     board([])
     assert screen.getvalue()[len(first) :].startswith("\x1b[5F\x1b[J")
+
+
+def test_on_a_low_terminal_the_end_of_the_table_is_drawn_over(report, monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 3)))
+    trials, screen, board = watched(report, terminal=True)
+    board([trials[2]])
+    first = screen.getvalue()
+    assert [line.split(",")[0] for line in first.splitlines()] == ["  BPR", "3 done"]
+    board([])
+    assert screen.getvalue()[len(first) :].startswith("\x1b[2F\x1b[J")
 
 
 def left(folder, plan, at_once, **progress):
