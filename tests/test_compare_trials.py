@@ -302,6 +302,8 @@ WRONG = [
     ({"model": "Pop,RPG", "RPG.item_vectors": "txt"}, "row RPG: item_vectors=txt: no such file"),
     ({"model": "Pop,AWRSR", "AWRSR.n_heads": 3, "AWRSR.hidden_size": 8}, "row AWRSR: AWRSR: "),
     ({"engine": "dask"}, "needs the address of its scheduler"),
+    ({"engine": "dask", "resources": "{CPU: many}"}, "resources.CPU = 'many': must be a number from 0 up"),
+    ({"engine": "dask", "resources": "{GPU: -1}"}, "resources.GPU = -1: must be a number from 0 up"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
     ({"resources": "{CPU: 2}"}, "resources = {'CPU': 2}: needs an engine; add --engine=dask"),
 ]
@@ -378,6 +380,14 @@ def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):
     (folder / "rows.yaml").write_text("compare:\n  rows:\n    a: {model: Pop}\n    a: {model: BPR}\n")
     line = mistake(arguments(folder, config_files=folder / "rows.yaml"), capsys)
     assert "rows.yaml, line 4: 'a' is given twice" in line
+
+
+def test_rows_that_would_be_shown_under_one_name_are_refused(folder, started, capsys):
+    rows = "A: {model: AWRSR, training: sequence}, A (one pass): {model: Pop}"
+    (folder / "rows.yaml").write_text(f"compare: {{rows: {{{rows}}}}}")
+    line = mistake(arguments(folder, config_files=folder / "rows.yaml"), capsys)
+    assert "rows A and A (one pass) would both be shown as 'A (one pass)'" in line
+    assert not started
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(folder, capsys):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from recbole_attn.compare.board import Board
 from recbole_attn.compare.cluster import connect
 from recbole_attn.compare.grid import choose, grids
-from recbole_attn.compare.outcome import gather
+from recbole_attn.compare.outcome import check_labels, gather
 from recbole_attn.compare.plan import read_plan
 from recbole_attn.compare.report import write_report
 from recbole_attn.compare.report.terminal import terminal
@@ -44,6 +44,7 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     with store.locked():
         with runner(options) as chosen:
             asked = [*(trial for trials in default.values() for trial in trials), *candidates]
+            check_labels(asked)
             check_splits([trial for trial in asked if not store.result(trial)])
             store.check_protocol(asked)
             session = Session(store, chosen, _option(options, "rerun"))

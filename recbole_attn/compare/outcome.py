@@ -14,6 +14,7 @@ from recbole_attn.compare.ranks import Ranks
 from recbole_attn.compare.statistics import Comparison, by_user, compare_paired, holm
 from recbole_attn.compare.store import RANKS, Store
 from recbole_attn.compare.trials import Trial
+from recbole_attn.errors import UserError
 
 
 class Line(NamedTuple):
@@ -126,6 +127,20 @@ def label(name: str, compared: Mapping[str, Any]) -> str:
     """A row's name, saying of one that is trained in one pass that it is: a line is often quoted without its table."""
     says_so = re.search("one.pass", name, re.IGNORECASE)
     return name if says_so or compared.get("training") != "sequence" else f"{name} (one pass)"
+
+
+def check_labels(trials: Sequence[Trial]) -> None:
+    """Refuse rows that the report would show under one name: nobody could tell them apart.
+
+    Raises:
+        UserError: there are such rows.
+    """
+    rows: dict[str, str] = {}
+    for trial in trials:
+        shown = label(trial.row, trial.compared)
+        other = rows.setdefault(shown, trial.row)
+        if other != trial.row:
+            raise UserError(f"rows {other} and {trial.row} would both be shown as {shown!r}; give one another name")
 
 
 def _line(store: Store, name: str, trials: Sequence[Trial], unchosen: bool) -> Line:
