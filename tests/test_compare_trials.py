@@ -301,6 +301,12 @@ WRONG = [
     ),
     ({"model": "Pop,RPG", "RPG.item_vectors": "txt"}, "row RPG: item_vectors=txt: no such file"),
     ({"model": "Pop,AWRSR", "AWRSR.n_heads": 3, "AWRSR.hidden_size": 8}, "row AWRSR: AWRSR: "),
+    ({"eval_args.split": "{LS: valid_only}"}, "eval_args.split = {'LS': 'valid_only'}: leaves no rows to test on"),
+    ({"eval_args.split": "{RS: [.8, .2, 0]}"}, "eval_args.split = {'RS': [0.8, 0.2, 0]}: leaves no rows to test on"),
+    (
+        {"model": "SASRec,BPR", "eval_args.split": "{RS: [.8, .1, .1]}", "eval_args.mode": "uni10"},
+        "row BPR: eval_args.mode = uni10: sampled candidates and several targets of one user",
+    ),
     ({"engine": "dask"}, "needs the address of its scheduler"),
     ({"engine": "dask", "resources": "{CPU: many}"}, "resources.CPU = 'many': must be a number from 0 up"),
     ({"engine": "dask", "resources": "{GPU: -1}"}, "resources.GPU = -1: must be a number from 0 up"),
@@ -358,11 +364,16 @@ def test_a_download_that_fails_is_one_line(tmp_path, started, capsys, monkeypatc
     assert not started
 
 
-def test_a_split_along_time_of_mere_positions_is_refused_before_anything_runs(folder, started, capsys):
+@pytest.mark.parametrize(
+    ("way", "group", "remedy"), [("TS", "user", "use LS or RS"), ("RS", "none", "use group_by=user")]
+)
+def test_a_split_along_time_of_mere_positions_is_refused_before_anything_runs(
+    folder, started, capsys, way, group, remedy
+):
     """The times of chains count each user's steps."""
-    split = {"eval_args.split": "{TS: [.8, .1, .1]}"}
+    split = {"eval_args.split": f"{{{way}: [.8, .1, .1]}}", "eval_args.group_by": group}
     line = mistake(arguments(folder, model="Pop,SASRec", **split), capsys)
-    assert "the timestamps of chains are mere positions; use LS or RS" in line
+    assert f"the timestamps of chains are mere positions; {remedy}" in line
     assert not started
     assert main(arguments(folder, model="Pop,SASRec")) == 0  # nothing of it was noted as the folder's protocol
 
