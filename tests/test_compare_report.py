@@ -73,6 +73,21 @@ def test_the_csv_holds_every_trial_and_metric_unrounded(report, folder):
         assert round(float(record["test"]), 4) == result["test"][record["metric"]]
 
 
+def test_a_metric_without_values_of_users_is_shown_and_not_tested(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    text, failed = run(tmp_path, model="Pop,BPR", seeds=2, metrics="[Recall,GAUC]", valid_metric="Recall@10")
+    assert failed == 0
+    found = [float(results(tmp_path)["BPR", seed]["test"]["gauc"]) for seed in (2020, 2021)]
+    assert re.search(rf"Recall@10 +GAUC[^*]*BPR [^*]*{np.mean(found):.4f} ± {np.std(found, ddof=1):.4f}", text)
+    folder = tmp_path / "results" / "chains"
+    records = csv.DictReader(io.StringIO((folder / "results.csv").read_text()))
+    shown = [record for record in records if record["metric"] == "gauc" and record["row"] == "BPR"]
+    assert [float(record["test"]) for record in shown] == found
+    assert "| BPR | GAUC |" not in (folder / "report.md").read_text()  # a difference from the baseline
+
+
 def test_markdown_and_html_have_the_same_tables(folder):
     text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
     for heading in re.findall(r"^## (.*)$", text, re.MULTILINE):

@@ -13,7 +13,7 @@ from recbole_attn.compare.plan import Plan
 from recbole_attn.compare.ranks import Ranks
 from recbole_attn.compare.statistics import Comparison, by_user, compare_paired, holm
 from recbole_attn.compare.store import RANKS, Store
-from recbole_attn.compare.trials import Trial
+from recbole_attn.compare.trials import Trial, has_rows
 from recbole_attn.errors import UserError
 
 
@@ -25,7 +25,7 @@ class Line(NamedTuple):
         results: of the seeds that finished.
         ranks: theirs, in the same order.
         failures: what became of the others: (seed, reason).
-        scores: metric -> value of each seed.
+        scores: metric -> value of each seed; unrounded where each user has a value, else as RecBole rounds it.
         against: metric -> comparison with the baseline; empty for the baseline itself.
         corrected: metric -> its p-value after Holm.
     """
@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One data set. `headline` names the metrics at the cut-off of validation; `metrics` all of them."""
+    """One data set. `headline` names the metrics at the cut-off of validation or with none; `metrics` all of them."""
 
     dataset: str
     baseline: str
@@ -119,8 +119,9 @@ def _table(
     measured = next((list(line.scores) for line in lines if line.scores), [])
     protocol = next(iter(own.values()))[0].protocol
     cut = protocol["valid_metric"].partition("@")[2]
-    headline = [name for name in measured if name.partition("@")[2] == cut]
-    return Table(dataset, baseline, _compared(lines, baseline, headline), measured, headline, protocol)
+    headline = [name for name in measured if name.partition("@")[2] in (cut, "")]
+    paired = [name for name in headline if has_rows(name)]
+    return Table(dataset, baseline, _compared(lines, baseline, paired), measured, headline, protocol)
 
 
 def label(name: str, compared: Mapping[str, Any]) -> str:
@@ -155,9 +156,17 @@ def _line(store: Store, name: str, trials: Sequence[Trial], unchosen: bool) -> L
         else:
             results.append({**result, "seed": trial.seed})
             ranks.append(Ranks.from_file(store.of(trial) / RANKS))
-    names = list(ranks[0].metrics) if ranks else []
-    scores = {metric: np.array([rank.metrics[metric].mean() for rank in ranks]) for metric in names}
-    return Line(name, trials[0].model, results, ranks, failures, scores, {}, {})
+    return Line(name, trials[0].model, results, ranks, failures, _scores(results, ranks), {}, {})
+
+
+def _scores(results: Sequence[Mapping[str, Any]], ranks: Sequence[Ranks]) -> dict[str, np.ndarray]:
+    """Metric -> value of each seed; what RecBole reports where users have no values of it, as of GAUC."""
+    if not ranks:
+        return {}
+    by_row = {metric: np.array([rank.metrics[metric].mean() for rank in ranks]) for metric in ranks[0].metrics}
+    # A number of NumPy is a text in the JSON of a result.
+    whole = [metric for metric in results[0]["test"] if metric not in by_row]
+    return by_row | {metric: np.array([float(result["test"][metric]) for result in results]) for metric in whole}
 
 
 def _compared(lines: Sequence[Line], baseline: str, metrics: Sequence[str]) -> list[Line]:

@@ -44,7 +44,7 @@ def headline(table: Table) -> Grid:
 def metric_name(metric: str) -> str:
     """ndcg@10 as papers write it."""
     name, at, cut = metric.partition("@")
-    return {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}.get(name, name.capitalize()) + at + cut
+    return {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "gauc": "GAUC"}.get(name, name.capitalize()) + at + cut
 
 
 def score(line: Line, table: Table, metric: str) -> Cell:
