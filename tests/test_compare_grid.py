@@ -56,13 +56,20 @@ def test_a_setting_of_a_grid_that_the_model_lacks_is_refused(folder):
         grids(plan)
 
 
+def test_a_setting_of_a_grid_that_the_model_refuses_is_refused_before_anything_runs(folder):
+    (folder / "tune.yaml").write_text("tune: {AWRSR: {n_heads: [2, 3]}}")
+    plan = read_plan(options(folder, config_files=folder / "tune.yaml", model="AWRSR,Pop"))
+    with pytest.raises(UserError, match=r"row AWRSR: AWRSR: .*n_heads"):
+        grids(plan)
+
+
 def test_the_choice_is_the_best_on_validation_whatever_the_test_says(folder):
     plan = read_plan(tuned(folder, BPR={"learning_rate": [0.1, 0.2, 0.3]}))
     store = Store(folder / "results" / "tuned")
     candidates = grids(plan)["BPR"]
     for candidate, valid, test in zip(candidates, (0.2, 0.4, 0.3), (0.9, 0.1, 0.5)):
         (trial,) = candidate.trials
-        store.of(trial).mkdir()
+        (store.prepare(trial) / "ranks.npz").touch()
         write_json(store.of(trial) / "result.json", {"valid": {"ndcg@10": valid}, "test": {"ndcg@10": test}})
     assert choose(store, candidates)["chains"].values == {"learning_rate": 0.2}
     assert choose(Store(folder / "results" / "empty"), candidates) == {}
@@ -80,6 +87,31 @@ def test_the_chosen_setting_is_trained_with_every_seed_and_the_grid_is_listed(fo
     report = (folder / "results" / "tuned" / "report.md").read_text()
     assert "learning_rate = 0.0001" in report and "learning_rate = 0.02" in report
     assert report.count("| chosen |") == 1
+
+
+def test_a_setting_that_fails_is_listed_with_its_reason_and_counts_as_failed(folder, monkeypatch):
+    fork_trials(monkeypatch)
+    text, failed = compare(tuned(folder, BPR={"learning_rate": [0.02, 1e30]}))
+    assert failed == 1
+    assert "failed: BPR, learning_rate = 1e+30: epoch 0" in text
+    assert "| learning_rate = 1e+30 | – | failed: epoch 0" in (folder / "results" / "tuned" / "report.md").read_text()
+    assert ("BPR", 2020) in results(folder, "tuned")
+
+
+def test_a_row_whose_whole_grid_fails_is_not_trained_on_its_defaults(folder, monkeypatch):
+    started = fork_trials(monkeypatch)
+    text, failed = compare(tuned(folder, BPR={"learning_rate": [1e29, 1e30]}))
+    assert failed == 2 + 1
+    assert len(started) == 2 + 1  # the grid, and Pop
+    assert "failed: BPR, seed 2020: no setting of its grid has a validation score, so none was chosen" in text
+
+
+def test_a_grid_without_validation_rows_says_so(folder, monkeypatch):
+    fork_trials(monkeypatch)
+    asked = tuned(folder, Pop={"train_batch_size": [3]})
+    text, failed = compare({**asked, "eval_args": {"split": {"LS": "test_only"}}})
+    assert failed == 1 + 1
+    assert "Pop, train_batch_size = 3: eval_args.split = {'LS': 'test_only'} leaves no rows to validate on" in text
 
 
 def test_several_trials_at_once_give_the_numbers_of_one_after_another(folder, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import struct
@@ -70,6 +71,21 @@ def test_the_csv_holds_every_trial_and_metric_unrounded(report, folder):
     for record in done:
         result = results(report)[record["row"], int(record["seed"])]
         assert round(float(record["test"]), 4) == result["test"][record["metric"]]
+
+
+def test_a_metric_without_values_of_users_is_shown_and_not_tested(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    text, failed = run(tmp_path, model="Pop,BPR", seeds=2, metrics="[Recall,GAUC]", valid_metric="Recall@10")
+    assert failed == 0
+    found = [float(results(tmp_path)["BPR", seed]["test"]["gauc"]) for seed in (2020, 2021)]
+    assert re.search(rf"Recall@10 +GAUC[^*]*BPR [^*]*{np.mean(found):.4f} ± {np.std(found, ddof=1):.4f}", text)
+    folder = tmp_path / "results" / "chains"
+    records = csv.DictReader(io.StringIO((folder / "results.csv").read_text()))
+    shown = [record for record in records if record["metric"] == "gauc" and record["row"] == "BPR"]
+    assert [float(record["test"]) for record in shown] == found
+    assert "| BPR | GAUC |" not in (folder / "report.md").read_text()  # a difference from the baseline
 
 
 def test_markdown_and_html_have_the_same_tables(folder):
@@ -349,6 +365,16 @@ def test_on_a_terminal_the_table_shows_the_epoch_and_is_drawn_over(report):
     assert screen.getvalue()[len(first) :].startswith("\x1b[5F\x1b[J")
 
 
+def test_on_a_low_terminal_the_end_of_the_table_is_drawn_over(report, monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 3)))
+    trials, screen, board = watched(report, terminal=True)
+    board([trials[2]])
+    first = screen.getvalue()
+    assert [line.split(",")[0] for line in first.splitlines()] == ["  BPR", "3 done"]
+    board([])
+    assert screen.getvalue()[len(first) :].startswith("\x1b[2F\x1b[J")
+
+
 def left(folder, plan, at_once, **progress):
     """What the board says of the time left when the first trial of every named row is running."""
     trials = [trial for row in plan.rows for trial in trials_of(plan, row)]
@@ -374,7 +400,8 @@ def test_before_a_trial_has_finished_its_last_epoch_bounds_the_time_left(report,
 def test_finished_trials_tell_more_than_the_limit(report, tmp_path):
     plan = read_plan(options(report, model="BPR", seeds=3))
     (store, first) = Store(tmp_path), trials_of(plan, plan.rows[0])[0]
-    write_json(store.prepare(first) / "result.json", {"seconds": 600})
+    (store.prepare(first) / "ranks.npz").touch()
+    write_json(store.of(first) / "result.json", {"seconds": 600})
     write_json(store.of(first) / "progress.json", {"epoch": 9, "limit": 100, "seconds_per_epoch": 60})
     assert Board(store, trials_of(plan, plan.rows[0]), at_once=1, stream=Screen(True)).lines([])[-1] == (
         "1 done, 2 waiting; about 20 min left"

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from recbole_attn.compare.report.content import _difference
 from recbole_attn.compare.statistics import by_user, compare_paired, holm, marks, resampled_means
 
 
@@ -65,6 +66,16 @@ def test_shifts_are_found():
 def test_rows_that_agree_in_every_user_do_not_differ():
     same = compare_paired(series([0.1, 0.2, 0.3]), series([0.1, 0.2, 0.3]))
     assert (same.difference, same.p, same.p_bootstrap, same.effect) == (0, 1, 1, 0)
+
+
+@pytest.mark.parametrize("users", [0, 1])
+def test_fewer_than_two_shared_users_prove_nothing(users):
+    found = compare_paired(series([0.5, 0.7][:users]), series([0.1, 0.2]))
+    assert (found.p, found.p_bootstrap, found.users) == (1, 1, users)
+    assert np.isnan([found.effect, found.low, found.high]).all()
+    assert found.difference == pytest.approx(0.4) if users else np.isnan(found.difference)
+    _, _, *shown, effect, _ = [cell.text for cell in _difference("row", "ndcg@10", found, 1.0)]
+    assert [*shown, effect] == ["+0.4000" if users else "–", "–", "–", "1", "1", "1", "–"]
 
 
 def test_only_users_of_both_rows_are_compared_whatever_their_order():

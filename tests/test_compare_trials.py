@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -245,6 +246,14 @@ def test_trials_read_a_table_that_lies_where_the_command_is_given(folder, starte
     assert [file.parent for file in folder.rglob("ids.tsv")] == [folder]
 
 
+def test_a_result_without_its_ranks_counts_as_none(folder, started):
+    run(folder, model="Pop", seeds=1)
+    (file,) = (folder / "results").glob("chains/*/ranks.npz")
+    file.unlink()
+    assert run(folder, model="Pop", seeds=1)[1] == 0
+    assert len(started) == 2 and file.is_file()
+
+
 def test_settings_of_one_model_reach_its_rows_alone(folder):
     plan = read_plan(
         options(folder, model="AWRSR,SASRec", seeds=1, **{"AWRSR.refinement": "simple", "AWRSR.n_layers": 1})
@@ -319,7 +328,21 @@ WRONG = [
         "row RPG: semantic_ids=new.tsv: no such file, and one trial must not make the codes of the others; make it",
     ),
     ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
+    (
+        {"model": "Pop,RPG", "RPG.quantizer": "pq", "RPG.n_codes": 9, "RPG.vector_size": 4},
+        "row RPG: n_codes=9: quantizer=pq cuts vectors into so many slices",
+    ),
+    ({"model": "Pop,RPG", "RPG.item_vectors": "txt"}, "row RPG: item_vectors=txt: no such file"),
+    ({"model": "Pop,AWRSR", "AWRSR.n_heads": 3, "AWRSR.hidden_size": 8}, "row AWRSR: AWRSR: "),
+    ({"eval_args.split": "{LS: valid_only}"}, "eval_args.split = {'LS': 'valid_only'}: leaves no rows to test on"),
+    ({"eval_args.split": "{RS: [.8, .2, 0]}"}, "eval_args.split = {'RS': [0.8, 0.2, 0]}: leaves no rows to test on"),
+    (
+        {"model": "SASRec,BPR", "eval_args.split": "{RS: [.8, .1, .1]}", "eval_args.mode": "uni10"},
+        "row BPR: eval_args.mode = uni10: sampled candidates and several targets of one user",
+    ),
     ({"engine": "dask"}, "needs the address of its scheduler"),
+    ({"engine": "dask", "resources": "{CPU: many}"}, "resources.CPU = 'many': must be a number from 0 up"),
+    ({"engine": "dask", "resources": "{GPU: -1}"}, "resources.GPU = -1: must be a number from 0 up"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
     ({"resources": "{CPU: 2}"}, "resources = {'CPU': 2}: needs an engine; add --engine=dask"),
 ]
@@ -374,11 +397,16 @@ def test_a_download_that_fails_is_one_line(tmp_path, started, capsys, monkeypatc
     assert not started
 
 
-def test_a_split_along_time_of_mere_positions_is_refused_before_anything_runs(folder, started, capsys):
+@pytest.mark.parametrize(
+    ("way", "group", "remedy"), [("TS", "user", "use LS or RS"), ("RS", "none", "use group_by=user")]
+)
+def test_a_split_along_time_of_mere_positions_is_refused_before_anything_runs(
+    folder, started, capsys, way, group, remedy
+):
     """The times of chains count each user's steps."""
-    split = {"eval_args.split": "{TS: [.8, .1, .1]}"}
+    split = {"eval_args.split": f"{{{way}: [.8, .1, .1]}}", "eval_args.group_by": group}
     line = mistake(arguments(folder, model="Pop,SASRec", **split), capsys)
-    assert "the timestamps of chains are mere positions; use LS or RS" in line
+    assert f"the timestamps of chains are mere positions; {remedy}" in line
     assert not started
     assert main(arguments(folder, model="Pop,SASRec")) == 0  # nothing of it was noted as the folder's protocol
 
@@ -398,10 +426,32 @@ def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):
     assert "rows.yaml, line 4: 'a' is given twice" in line
 
 
+def test_rows_that_would_be_shown_under_one_name_are_refused(folder, started, capsys):
+    rows = "A: {model: AWRSR, training: sequence}, A (one pass): {model: Pop}"
+    (folder / "rows.yaml").write_text(f"compare: {{rows: {{{rows}}}}}")
+    line = mistake(arguments(folder, config_files=folder / "rows.yaml"), capsys)
+    assert "rows A and A (one pass) would both be shown as 'A (one pass)'" in line
+    assert not started
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused(folder, capsys):
     (folder / "results").write_text("a file, not a folder")
     line = mistake(arguments(folder, model="Pop,BPR"), capsys)
     assert "cannot be written to (Not a directory); choose another" in line
+
+
+@pytest.mark.parametrize("name", [".lock", "protocol.json", "KEY"])
+def test_a_file_of_the_store_that_cannot_be_written_is_one_line(folder, started, name, capsys):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    store = Store(folder / "results" / "chains")
+    (trial,) = trials_of(plan, plan.rows[0])
+    if name == "KEY":
+        store.of(trial).write_text("a file, not a folder")
+    else:
+        (store.folder / name).mkdir()
+    line = mistake(arguments(folder, model="Pop", seeds=1), capsys)
+    assert re.search(r"results = .*chains\S*: cannot be written to \((Is a directory|File exists)\)", line)
+    assert not started
 
 
 def test_a_second_command_in_the_same_folder_is_refused(folder, capsys):

@@ -57,8 +57,9 @@ class Board:
 
     def _redraw(self, running: Sequence[Trial]) -> None:
         self._next = monotonic() + _REDRAW
-        width = shutil.get_terminal_size().columns - 1
-        lines = [line[:width] for line in self.lines(running)]
+        columns, rows = shutil.get_terminal_size()
+        # The cursor cannot go up beyond the screen: of a longer table, its end is drawn, what is running and the sum.
+        lines = [line[: columns - 1] for line in self.lines(running)[-max(1, rows - 1) :]]
         up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
         self.stream.write(up + "".join(f"{line}\n" for line in lines))
         self.stream.flush()

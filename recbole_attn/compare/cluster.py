@@ -94,8 +94,12 @@ def connect(address: str | None, resources: dict[str, float] | None = None) -> I
     """The cluster whose scheduler is at `address`.
 
     Raises:
-        UserError: Dask is not installed, no address, nobody answers there, or no worker has the resources.
+        UserError: resources that are no numbers, Dask is not installed, no address, nobody answers there, or no
+            worker has the resources.
     """
+    for name, amount in (resources or {}).items():
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not amount >= 0:
+            raise UserError(f"resources.{name} = {amount!r}: must be a number from 0 up, as in {{{name}: 1}}")
     try:
         from distributed import Client
     except ImportError as error:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from recbole_attn.compare.grid import Candidate, validation
+from recbole_attn.compare.grid import Candidate, choose, validation
 from recbole_attn.compare.plan import Plan
 from recbole_attn.compare.ranks import Ranks
 from recbole_attn.compare.statistics import Comparison, by_user, compare_paired, holm
 from recbole_attn.compare.store import RANKS, Store
-from recbole_attn.compare.trials import Trial
+from recbole_attn.compare.trials import Trial, has_rows
+from recbole_attn.errors import UserError
 
 
 class Line(NamedTuple):
@@ -24,7 +25,7 @@ class Line(NamedTuple):
         results: of the seeds that finished.
         ranks: theirs, in the same order.
         failures: what became of the others: (seed, reason).
-        scores: metric -> value of each seed.
+        scores: metric -> value of each seed; unrounded where each user has a value, else as RecBole rounds it.
         against: metric -> comparison with the baseline; empty for the baseline itself.
         corrected: metric -> its p-value after Holm.
     """
@@ -51,7 +52,7 @@ class Line(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One data set. `headline` names the metrics at the cut-off of validation; `metrics` all of them."""
+    """One data set. `headline` names the metrics at the cut-off of validation or with none; `metrics` all of them."""
 
     dataset: str
     baseline: str
@@ -70,16 +71,23 @@ class Table(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """One setting of a grid and what validation said of it; None where it failed."""
+    """One setting of a grid and what validation said of it; None where it failed, for that reason."""
 
     row: str
     dataset: str
     point: dict[str, Any]
     score: float | None
     chosen: bool
+    reason: str = ""
+
+    @property
+    def setting(self) -> str:
+        return ", ".join(f"{key} = {value}" for key, value in self.point.items())
 
 
 class Outcome(NamedTuple):
+    """`failed` counts the trials without a result, those of grids too."""
+
     plan: Plan
     tables: list[Table]
     tried: list[Tried]
@@ -89,22 +97,31 @@ class Outcome(NamedTuple):
 def gather(
     plan: Plan, store: Store, trials: Mapping[str, Sequence[Trial]], tuned: Mapping[str, Sequence[Candidate]]
 ) -> Outcome:
-    """Read the results of all trials and compare them."""
-    tables = [_table(plan, store, dataset, trials) for dataset in plan.datasets]
+    """Read the results of all trials and compare them. A row whose whole grid failed on a data set has failed there."""
+    tried = [each for row in tuned for each in _tried(store, row, tuned[row])]
+    tables = [_table(plan, store, dataset, trials, _unchosen(store, dataset, tuned)) for dataset in plan.datasets]
     failed = sum(len(line.failures) for table in tables for line in table.lines)
-    return Outcome(plan, tables, [tried for row in tuned for tried in _tried(store, row, tuned[row])], failed)
+    return Outcome(plan, tables, tried, failed + sum(each.score is None for each in tried))
 
 
-def _table(plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]]) -> Table:
+def _unchosen(store: Store, dataset: str, tuned: Mapping[str, Sequence[Candidate]]) -> set[str]:
+    """The rows that are tuned, but for which nothing could be chosen."""
+    return {row for row, candidates in tuned.items() if dataset not in choose(store, candidates)}
+
+
+def _table(
+    plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]], unchosen: Container[str]
+) -> Table:
     own = {name: [trial for trial in row if trial.dataset == dataset] for name, row in trials.items()}
     shown = {name: label(name, row[0].compared) for name, row in own.items()}
     baseline = shown[plan.baseline]
-    lines = [_line(store, shown[name], row) for name, row in own.items()]
+    lines = [_line(store, shown[name], row, name in unchosen) for name, row in own.items()]
     measured = next((list(line.scores) for line in lines if line.scores), [])
     protocol = next(iter(own.values()))[0].protocol
     cut = protocol["valid_metric"].partition("@")[2]
-    headline = [name for name in measured if name.partition("@")[2] == cut]
-    return Table(dataset, baseline, _compared(lines, baseline, headline), measured, headline, protocol)
+    headline = [name for name in measured if name.partition("@")[2] in (cut, "")]
+    paired = [name for name in headline if has_rows(name)]
+    return Table(dataset, baseline, _compared(lines, baseline, paired), measured, headline, protocol)
 
 
 def label(name: str, compared: Mapping[str, Any]) -> str:
@@ -113,7 +130,24 @@ def label(name: str, compared: Mapping[str, Any]) -> str:
     return name if says_so or compared.get("training") != "sequence" else f"{name} (one pass)"
 
 
-def _line(store: Store, name: str, trials: Sequence[Trial]) -> Line:
+def check_labels(trials: Sequence[Trial]) -> None:
+    """Refuse rows that the report would show under one name: nobody could tell them apart.
+
+    Raises:
+        UserError: there are such rows.
+    """
+    rows: dict[str, str] = {}
+    for trial in trials:
+        shown = label(trial.row, trial.compared)
+        other = rows.setdefault(shown, trial.row)
+        if other != trial.row:
+            raise UserError(f"rows {other} and {trial.row} would both be shown as {shown!r}; give one another name")
+
+
+def _line(store: Store, name: str, trials: Sequence[Trial], unchosen: bool) -> Line:
+    if unchosen:
+        reason = "no setting of its grid has a validation score, so none was chosen"
+        return Line(name, trials[0].model, [], [], [(trial.seed, reason) for trial in trials], {}, {}, {})
     results, ranks, failures = [], [], []
     for trial in trials:
         result = store.result(trial)
@@ -122,9 +156,17 @@ def _line(store: Store, name: str, trials: Sequence[Trial]) -> Line:
         else:
             results.append({**result, "seed": trial.seed})
             ranks.append(Ranks.from_file(store.of(trial) / RANKS))
-    names = list(ranks[0].metrics) if ranks else []
-    scores = {metric: np.array([rank.metrics[metric].mean() for rank in ranks]) for metric in names}
-    return Line(name, trials[0].model, results, ranks, failures, scores, {}, {})
+    return Line(name, trials[0].model, results, ranks, failures, _scores(results, ranks), {}, {})
+
+
+def _scores(results: Sequence[Mapping[str, Any]], ranks: Sequence[Ranks]) -> dict[str, np.ndarray]:
+    """Metric -> value of each seed; what RecBole reports where users have no values of it, as of GAUC."""
+    if not ranks:
+        return {}
+    by_row = {metric: np.array([rank.metrics[metric].mean() for rank in ranks]) for metric in ranks[0].metrics}
+    # A number of NumPy is a text in the JSON of a result.
+    whole = [metric for metric in results[0]["test"] if metric not in by_row]
+    return by_row | {metric: np.array([float(result["test"][metric]) for result in results]) for metric in whole}
 
 
 def _compared(lines: Sequence[Line], baseline: str, metrics: Sequence[str]) -> list[Line]:
@@ -154,6 +196,13 @@ def _tried(store: Store, row: str, candidates: Sequence[Candidate]) -> list[Trie
         best = max((score for score in scores if score is not None), default=None)
         first = scores.index(best) if best is not None else None
         for position, candidate in enumerate(candidates):
-            dataset = candidate.trials[number].dataset
-            tried.append(Tried(row, dataset, candidate.point, scores[position], position == first))
+            trial, score = candidate.trials[number], scores[position]
+            reason = "" if score is not None else _no_score(store, trial)
+            tried.append(Tried(row, trial.dataset, candidate.point, score, position == first, reason))
     return tried
+
+
+def _no_score(store: Store, trial: Trial) -> str:
+    if store.result(trial):
+        return f"eval_args.split = {trial.protocol['eval_args']['split']} leaves no rows to validate on"
+    return store.failure(trial) or "did not run"

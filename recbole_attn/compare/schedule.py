@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from recbole_attn.compare.fingerprint import PACKAGE
-from recbole_attn.compare.store import FAILURE, RESULT, Store, read_json, write_json
+from recbole_attn.compare.store import FAILURE, Store, finished, write_json
 from recbole_attn.compare.trial import GPUS
 from recbole_attn.compare.trials import Trial
 
@@ -80,7 +80,7 @@ def run_folder(folder: str, threads: float | None = None) -> None:
 
 def settle(folder: Path, code: int) -> None:
     """Say why a trial failed whose process could not."""
-    if not read_json(folder / RESULT) and not (folder / FAILURE).is_file():
+    if not finished(folder) and not (folder / FAILURE).is_file():
         write_json(folder / FAILURE, {"reason": death(code)})
 
 

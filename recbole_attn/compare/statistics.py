@@ -20,9 +20,10 @@ class Comparison(NamedTuple):
     Attributes:
         difference: mean of row minus baseline; positive where the row is better.
         low, high: 95 % bootstrap interval of the difference.
-        p: two-sided paired t-test; 1 where no user differs.
+        p: two-sided paired t-test; 1 where no user differs, or fewer than two are shared.
         p_bootstrap: two-sided, from the resampled means.
-        effect: Cohen's d of paired values: mean difference over its standard deviation.
+        effect: Cohen's d of paired values: mean difference over its standard deviation; nan, as are the bounds, where
+            fewer than two users are shared.
         users: number of pairs.
     """
 
@@ -49,7 +50,10 @@ def compare_paired(row: pd.Series, baseline: pd.Series, seed: int = 0) -> Compar
     """Compare two rows over the users they share. The seed is that of the bootstrap."""
     row, baseline = row.align(baseline, join="inner")
     differences = (row - baseline).to_numpy()
-    mean, spread = float(differences.mean()), float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    mean = float(differences.mean()) if len(differences) else np.nan
+    if len(differences) < 2:  # they say nothing of how users differ
+        return Comparison(mean, np.nan, np.nan, 1.0, 1.0, np.nan, len(differences))
+    spread = float(differences.std(ddof=1))
     if spread == 0:  # the t statistic is 0/0, or infinite, and resampling would only repeat the mean
         certain = 1.0 if mean == 0 else 0.0
         return Comparison(mean, mean, mean, certain, certain, 0.0 if mean == 0 else np.inf, len(differences))

@@ -22,8 +22,29 @@ RESULT, FAILURE, PROGRESS, SPECIFICATION, RANKS = (
 BEST = "training/best.pth"
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Name the folder in which something cannot be written.
+
+    Raises:
+        UserError: an OSError inside: no permission, a full disk ...
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"results = {folder}: cannot be written to ({error.strerror}); choose another, or make it writable"
+        ) from error
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    write_atomically(path, json.dumps(values, indent=1, default=str) + "\n")
+    """Write a file of a trial or a comparison, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with writing(path.parent):
+        write_atomically(path, json.dumps(values, indent=1, default=str) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -34,29 +55,32 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The result of the trial in `folder`; None where there is none, or no ranks, which are written before it."""
+    return read_json(folder / RESULT) if (folder / RANKS).is_file() else None
+
+
 class Store:
     """The folder of one comparison. Everything in it was made under one protocol.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, now or later.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
-        try:
+        with writing(folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".{os.getpid()}.probe"
             probe.touch()
             probe.unlink()
-        except OSError as error:
-            raise UserError(f"results = {folder}: cannot be written to ({error.strerror}); choose another") from error
 
     def of(self, trial: Trial) -> Path:
         return self.folder / trial.key
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
         """The finished trial's result."""
-        return read_json(self.of(trial) / RESULT)
+        return finished(self.of(trial))
 
     def failure(self, trial: Trial) -> str | None:
         """Why the trial ended without a result."""
@@ -68,21 +92,23 @@ class Store:
     def prepare(self, trial: Trial) -> Path:
         """The trial's folder with its specification in it and no failure; checkpoints stay."""
         folder = self.of(trial)
-        folder.mkdir(exist_ok=True)
-        write_json(folder / SPECIFICATION, trial._asdict())
-        for name in (FAILURE, PROGRESS):
-            (folder / name).unlink(missing_ok=True)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            write_json(folder / SPECIFICATION, trial._asdict())
+            for name in (FAILURE, PROGRESS):
+                (folder / name).unlink(missing_ok=True)
         return folder
 
     def adopt(self, trial: Trial) -> None:
         """Take over a trial that another comparison beside this one has finished: what it found, and its best epoch."""
         for other in sorted(self.folder.parent.glob(f"*/{trial.key}")):
-            if self.result(trial) is None and read_json(other / RESULT) is not None and (other / RANKS).exists():
+            if self.result(trial) is None and finished(other) is not None:
                 folder = self.prepare(trial)
-                (folder / BEST).parent.mkdir(exist_ok=True)
-                for name in (BEST, RANKS, RESULT):
-                    if (other / name).exists():
-                        write_atomically(folder / name, (other / name).read_bytes())
+                with writing(folder):
+                    (folder / BEST).parent.mkdir(exist_ok=True)
+                    for name in (BEST, RANKS, RESULT):
+                        if (other / name).exists():
+                            write_atomically(folder / name, (other / name).read_bytes())
 
     def fail(self, trial: Trial, reason: str) -> None:
         """Note why the trial has no result, for a process that could not."""
@@ -125,9 +151,11 @@ class Store:
         Raises:
             UserError: another command holds it.
         """
-        with (self.folder / ".lock").open("w") as file:
+        with writing(self.folder):
+            lock = (self.folder / ".lock").open("w")
+        with lock:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UserError(f"another command is at work in {self.folder}; wait for it to end") from error
             yield

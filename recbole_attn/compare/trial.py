@@ -31,6 +31,7 @@ from recbole_attn.compare.store import (
     RANKS,
     RESULT,
     SPECIFICATION,
+    finished,
     read_json,
     write_json,
 )
@@ -50,7 +51,7 @@ def main(folder: Path) -> int:
     """Run the trial of `folder` unless it is done. Returns 0, or 1 after writing failure.json."""
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the process of a command that was killed may still be at it
-        if read_json(folder / RESULT):
+        if finished(folder):
             return 0
         try:
             execute(folder)

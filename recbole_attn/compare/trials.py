@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from recbole_attn import protocol
+from recbole_attn.catalogue import Catalogue
 from recbole_attn.compare.fingerprint import fingerprint
 from recbole_attn.compare.plan import Plan, Row
 from recbole_attn.config.checks import require_model
@@ -21,6 +24,7 @@ from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
 from recbole_attn.model.named_files import named_files
+from recbole_attn.run import build_model
 
 STRICT = ("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step")
 COMPARED = (
@@ -105,6 +109,8 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
             f"valid_metric = {config['valid_metric']}: a comparison pairs users, each with a value of this metric; "
             "use one of their lists, such as NDCG@10"
         )
+    _check_test(config)
+    _check_model(config)
     stack = Stack()
     for layer in layers:
         stack.lay(layer)
@@ -122,6 +128,31 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
         config[name] = stack.values[name] = str(path)
     values = {**stack.values, "data_path": str(data_path.parent)}
     return [_trial(row, dataset, config, values, config["seed"] + number, data_path) for number in range(seeds)]
+
+
+def _check_test(config) -> None:
+    """Refuse what would be found at the test of the first row that has trained: no rows, or several targets in one."""
+    split, mode = config["eval_args"]["split"], config["eval_args"]["mode"]["test"]
+    ((way, how),) = split.items()
+    if how == "valid_only" or (way != "LS" and not how[2]):
+        raise UserError(f"eval_args.split = {split}: leaves no rows to test on; use LS: valid_and_test or three ratios")
+    if protocol.is_general(config) and mode != "full" and way != "LS":
+        raise UserError(
+            f"eval_args.mode = {mode}: sampled candidates and several targets of one user, which {way} leaves to "
+            f"{config['model']}; use eval_args.mode=full or split LS"
+        )
+
+
+def _check_model(config) -> None:
+    """Build one of our models on two items: what its constructor refuses would fail its row after others have trained.
+
+    On the CPU: memory of a GPU, once used, would be held until the comparison ends, and a cluster's workers may have
+    devices that this machine lacks. What a device cannot is therefore left to the trial.
+    """
+    if config["model"] in MODELS:
+        device, config["device"] = config["device"], torch.device("cpu")
+        build_model(config, Catalogue(config["ITEM_ID_FIELD"], ["[PAD]", "one", "two"]))
+        config["device"] = device
 
 
 def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int, data_path: Path) -> Trial:
@@ -147,9 +178,24 @@ def check_splits(trials: Sequence[Trial]) -> None:
     """
     first = {trial.dataset: trial for trial in reversed(trials)}
     for trial in first.values():
-        if "TS" in trial.protocol["eval_args"]["split"]:
+        asked = trial.protocol["eval_args"]
+        together = "RS" in asked["split"] and asked["group_by"] != "user" and asked["order"] == "TO"
+        if together or "TS" in asked["split"]:
             config = load_settings(trial.model, trial.dataset, layers=[Layer("trial", trial.settings)]).config
-            protocol.loaders(config, protocol.load(config))
+            dataset = protocol.load(config)
+            if together:
+                _require_times(config, dataset)
+            protocol.loaders(config, dataset)
+
+
+def _require_times(config, dataset) -> None:
+    """Ratios of all users' interactions together cut at moments, as TS does."""
+    rows, fields = dataset.inter_feat, (dataset.uid_field, dataset.time_field)
+    if config["time_order"] == "file" or protocol.are_positions(*(np.asarray(rows[field]) for field in fields)):
+        raise UserError(
+            f"eval_args.group_by = {config['eval_args']['group_by']}: cuts along time, and the timestamps of "
+            f"{dataset.dataset_name} are mere positions; use group_by=user"
+        )
 
 
 def has_rows(metric: str) -> bool:

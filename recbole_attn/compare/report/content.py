@@ -46,7 +46,7 @@ def headline(table: Table) -> Grid:
 def metric_name(metric: str) -> str:
     """ndcg@10 as papers write it."""
     name, at, cut = metric.partition("@")
-    return {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}.get(name, name.capitalize()) + at + cut
+    return {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "gauc": "GAUC"}.get(name, name.capitalize()) + at + cut
 
 
 def score(line: Line, table: Table, metric: str) -> Cell:
@@ -65,7 +65,7 @@ def _seeds(line: Line) -> Cell:
 
 
 def _notices(outcome: Outcome, table: Table) -> list[Text]:
-    failures = failed(table)
+    failures = failed(outcome, table)
     blocks = [Text("Failed trials; the same command tries them again.", failures, warning=True)] if failures else []
     found = warnings(outcome, table)
     return [*blocks, Text("To keep in mind:", found, warning=True)] if found else blocks
@@ -94,7 +94,7 @@ def _difference(row: str, metric: str, found: Comparison, corrected: float) -> l
 
 
 def _signed(value: float) -> Cell:
-    return Cell(f"{value:+.4f}", value)
+    return Cell(f"{value:+.4f}", value) if value == value else number(None)
 
 
 def _p(value: float) -> Cell:
@@ -147,6 +147,6 @@ def _tuning(outcome: Outcome) -> Section:
 
 
 def _candidate(tried: Tried) -> list[Cell]:
-    point = ", ".join(f"{key} = {value}" for key, value in tried.point.items())
     score = number(None if tried.score is None else abs(tried.score))._replace(best=tried.chosen)
-    return cells(tried.row, tried.dataset, point, score, "chosen" if tried.chosen else "")
+    said = "chosen" if tried.chosen else f"failed: {tried.reason}" if tried.reason else ""
+    return cells(tried.row, tried.dataset, tried.setting, score, said)

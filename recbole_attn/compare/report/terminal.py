@@ -22,7 +22,7 @@ def terminal(outcome: Outcome, files: Sequence[Path]) -> str:
 
 def _notices(outcome: Outcome, table: Table) -> list[str]:
     return [
-        *(f"failed: {text}" for text in failed(table)),
+        *(f"failed: {text}" for text in failed(outcome, table)),
         *(f"note: {sentence}" for sentence in [*warnings(outcome, table), *remaining(table)]),
     ]
 

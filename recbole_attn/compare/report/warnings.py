@@ -29,13 +29,17 @@ def remaining(table: Table) -> list[str]:
     return [f"{', '.join(names)}: {text}." for text, names in found.items()]
 
 
-def failed(table: Table) -> list[str]:
-    """The trials without a result, and why; seeds of one row that failed alike are one line."""
+def failed(outcome: Outcome, table: Table) -> list[str]:
+    """The trials without a result, those of grids too, and why; seeds of one row that failed alike are one line."""
     found: dict[tuple[str, str], list[str]] = {}
     for line in table.lines:
         for seed, reason in line.failures:
             found.setdefault((line.name, reason), []).append(str(seed))
-    return [f"{name}, seed {', '.join(seeds)}: {reason}" for (name, reason), seeds in found.items()]
+    tried = [each for each in outcome.tried if each.dataset == table.dataset and each.reason]
+    return [
+        *(f"{each.row}, {each.setting}: {each.reason}" for each in tried),
+        *(f"{name}, seed {', '.join(seeds)}: {reason}" for (name, reason), seeds in found.items()),
+    ]
 
 
 def _seeds(outcome: Outcome, table: Table) -> list[str]:
