@@ -133,6 +133,25 @@ def test_trimming_a_batch_to_its_longest_history_changes_no_score(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_trimming_a_batch_to_its_longest_history_changes_no_loss_and_no_gradient(name):
+    still = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "use_adversarial": False, "alpha": 0.0, "beta": 0.0}
+    model, found = build(name, **still).double(), []
+    if hasattr(model, "draw_masks"):  # the last item of each history, whatever the width
+        model.draw_masks = lambda items: (items != 0).cumsum(1).eq((items != 0).sum(1, keepdim=True)) & (items != 0)
+    for padding in (0, 4):
+        interaction = batch(6)
+        interaction["item_list"] = torch.nn.functional.pad(interaction["item_list"], (0, padding))
+        model.zero_grad()
+        loss = model.calculate_loss(interaction)
+        loss = sum(loss) if isinstance(loss, tuple) else loss
+        loss.backward()
+        found.append((loss.detach(), {key: p.grad for key, p in model.named_parameters() if p.grad is not None}))
+    (loss, gradients), (padded, others) = found
+    torch.testing.assert_close(padded, loss)
+    torch.testing.assert_close(others, gradients)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_scoring_draws_no_random_numbers(name):
     model, interaction = build(name).eval(), batch()
     first, state = model.full_sort_predict(interaction), torch.get_rng_state()
