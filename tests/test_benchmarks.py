@@ -5,9 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import train, write_chains
+
+from recbole_attn.checkpoint import load_checkpoint, save_atomically
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import attacker
 import goals
 import kept
 import one_epoch
@@ -94,6 +98,20 @@ def test_scaling_over_users_measures_each_model_on_a_log_of_each_size(monkeypatc
     args = argparse.Namespace(users=[50, 100], models=["AttnSASRec"], steps=2, repeats=1, threads=1)
     points = scaling.of_users(args)
     assert [(point.size, point.value) for point in points] == [(50, 1.0)] * 3 + [(100, 1.0)] * 3
+
+
+def test_an_attacker_that_takes_the_same_of_each_weight_moves_no_map(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_chains(tmp_path)
+    path, _ = train(tmp_path, capsys, model="ACTSR", dataset="chains", epochs=1, keep_start=0.9)
+    trained = attacker.measure(path)
+    assert len(trained) == 2 and all(0 < layer.taken < 1 and layer.moved > 0 for layer in trained)
+    checkpoint = load_checkpoint(path)
+    for name, weights in checkpoint["state_dict"].items():
+        if "adversary" in name:
+            weights.zero_()
+    save_atomically(checkpoint, path)
+    assert all(layer == pytest.approx((0.1, 0.0), abs=1e-6) for layer in attacker.measure(path))
 
 
 def test_epochs_that_were_stopped_go_on_where_they_were(tmp_path, monkeypatch):
