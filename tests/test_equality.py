@@ -1,6 +1,6 @@
 """AttnSASRec is RecBole's SASRec in training too: same rows, same order, same losses, same metrics.
 
-`make equality DATA=../shared/data` asks the same of Amazon Beauty, in ten minutes: batches of 2048, histories of 50.
+`make equality DATA=../shared/data` asks the same of Amazon Beauty: batches of 2048, histories of 50.
 """
 
 import os
