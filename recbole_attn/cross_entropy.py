@@ -18,9 +18,8 @@ _FEWEST_ROWS = 64  # scored at one time; with fewer, reading all items for each 
 def item_cross_entropy(states: Tensor, items: Tensor, target: Tensor, chunk: int | None = None) -> Tensor:
     """Mean cross-entropy of softmax(states @ itemsᵀ); with a `chunk`, so many items at a time.
 
-    On a CPU some rows are scored at a time, and the gradients are made while their scores are in the cache: for ten
-    thousand items two to three times as fast as making all scores, then their softmax, then the gradient of each. Other
-    devices do that.
+    On a CPU some rows are scored at a time, and the gradients are made while their scores are in the cache, instead of
+    making all scores, then their softmax, then the gradient of each. Other devices do that.
 
     Args:
         states: (B, D).

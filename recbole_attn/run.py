@@ -61,12 +61,21 @@ def run(config, resume: str | None = None) -> Result:
 
 
 def check_model_settings(config) -> None:
-    """Build one of our models on two items, to find what its constructor refuses before any data is read.
+    """Find what the device, or one of our models, refuses before any data is read.
 
     Raises:
         UserError: a setting outside its range, two that contradict each other, or one that the device cannot honour.
     """
     acceleration.check(config)
+    build_on_two_items(config)
+
+
+def build_on_two_items(config) -> None:
+    """Build one of our models, to find what its constructor refuses.
+
+    Raises:
+        UserError: see `build_model`.
+    """
     if config["model"] in MODELS:
         build_model(config, Catalogue(config["ITEM_ID_FIELD"], ["[PAD]", "one", "two"]))
 

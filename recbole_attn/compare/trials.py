@@ -14,7 +14,6 @@ from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from recbole_attn import protocol
-from recbole_attn.catalogue import Catalogue
 from recbole_attn.compare.fingerprint import fingerprint
 from recbole_attn.compare.plan import Plan, Row
 from recbole_attn.config.checks import require_model
@@ -24,7 +23,7 @@ from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
 from recbole_attn.model.named_files import named_files
-from recbole_attn.run import build_model
+from recbole_attn.run import build_on_two_items
 
 STRICT = ("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step")
 COMPARED = (
@@ -144,15 +143,14 @@ def _check_test(config) -> None:
 
 
 def _check_model(config) -> None:
-    """Build one of our models on two items: what its constructor refuses would fail its row after others have trained.
+    """Find what a model refuses now; it would fail its row after others have trained.
 
     On the CPU: memory of a GPU, once used, would be held until the comparison ends, and a cluster's workers may have
     devices that this machine lacks. What a device cannot is therefore left to the trial.
     """
-    if config["model"] in MODELS:
-        device, config["device"] = config["device"], torch.device("cpu")
-        build_model(config, Catalogue(config["ITEM_ID_FIELD"], ["[PAD]", "one", "two"]))
-        config["device"] = device
+    device, config["device"] = config["device"], torch.device("cpu")
+    build_on_two_items(config)
+    config["device"] = device
 
 
 def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int, data_path: Path) -> Trial:
