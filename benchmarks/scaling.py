@@ -9,6 +9,7 @@ where plain attention costs L². Users: preparation, a training epoch and an eva
 interactions a user, as in `one_epoch.py`. Medians over the repeats, each in a process of its own (of R·A: over its
 steps, in this process). The exponent is the slope of a straight line through log cost against log size; `end` is that
 of the last two points, where constant costs matter least. Writes `benchmarks/results/scaling.md`, `.csv` and `.png`.
+Finished measurements are kept in the `.json` beside them: a command that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import platform
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +29,10 @@ from typing import NamedTuple
 import epochs
 import numpy as np
 import train_step
+from kept import settings_of
 
 RESULTS = Path(__file__).parent / "results"
+FREE = {"models", "lengths", "items", "users", "repeats", "name"}
 SIZES = {"layers": 2, "heads": 2, "hidden": 64, "device": "cpu", "anomaly": False}
 PER_USER, CATALOGUE = 20, 5000
 PRODUCT = "R·A"
@@ -43,16 +48,17 @@ class Point(NamedTuple):
     value: float
 
 
-def of_steps(args: argparse.Namespace, along: str, sizes: list[int]) -> list[Point]:
+def of_steps(args: argparse.Namespace, along: str, sizes: list[int], keep: Callable) -> list[Point]:
     """Milliseconds and MiB of steps along `length` or `items`."""
     fixed = {"length": 50, "items": 3417, "batch": 256 if along == "length" else 64, "threads": args.threads}
     points = []
     for size in sizes:
         runs: dict = {(model, phase): [] for model in args.models for phase in train_step.PHASES}
-        for _ in range(args.repeats):
+        for turn in range(args.repeats):
             for model, phase in runs:
                 spec = {**SIZES, **fixed, along: size, "steps": args.steps, "model": model, "phase": phase}
-                runs[model, phase].append(train_step.in_own_process(spec))
+                make = partial(train_step.in_own_process, spec)
+                runs[model, phase].append(keep(f"{along} {size} | {model} | {phase} | {turn}", make))
         for (model, phase), found in runs.items():
             for name in ("ms", "mib"):
                 value = statistics.median(run[name] for run in found)
@@ -74,16 +80,17 @@ def of_product(args: argparse.Namespace) -> list[Point]:
     return points
 
 
-def of_users(args: argparse.Namespace) -> list[Point]:
+def of_users(args: argparse.Namespace, keep: Callable) -> list[Point]:
     """Seconds of preparation, training epoch and evaluation."""
     points = []
     for users in args.users:
         with tempfile.TemporaryDirectory() as folder:
-            write_log(Path(folder) / "synthetic", users)
+            dataset = f"users-{users}"
+            write_log(Path(folder) / dataset, users)
             settings = {"hidden_size": 64, "n_layers": 2, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 50}
             ours = argparse.Namespace(**vars(args), bucket_steps=args.steps, warm_up=1, data_path=folder)
             ours.settings = {**settings, "train_batch_size": 2048, "train_neg_sample_args": None}
-            found = epochs.take_turns(ours, "synthetic", args.models, "cpu")
+            found = epochs.take_turns(ours, dataset, args.models, "cpu", keep)
         for model, run in found.items():
             costs = {"preparation s": "prepare_s", "epoch s": "epoch_s", "evaluation s": "eval_s"}
             points += [Point("users", model, cost, users, run[key]) for cost, key in costs.items()]
@@ -96,7 +103,7 @@ def write_log(folder: Path, users: int) -> None:
     draw = np.random.default_rng(0)
     items = (CATALOGUE * draw.random((users, PER_USER)) ** 2).astype(int)
     rows = (f"{user}\t{item}\t{time}" for user, row in enumerate(items) for time, item in enumerate(row))
-    with (folder / "synthetic.inter").open("w") as file:
+    with (folder / f"{folder.name}.inter").open("w") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
         file.writelines(f"{row}\n" for row in rows)
 
@@ -156,9 +163,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="scaling", help="name of the result files")
     args = parser.parse_args()
-    points = of_steps(args, "length", args.lengths) + of_product(args)
-    points += of_steps(args, "items", args.items) + of_users(args)
     RESULTS.mkdir(exist_ok=True)
+    keep = epochs.keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
+    points = of_steps(args, "length", args.lengths, keep) + of_product(args)
+    points += of_steps(args, "items", args.items, keep) + of_users(args, keep)
     with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([Point._fields, *points])

@@ -1,6 +1,7 @@
 """What the benchmarks compute from what they measure."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from recbole_attn.checkpoint import load_checkpoint, save_atomically
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import attacker
+import gate
 import goals
 import kept
 import one_epoch
@@ -29,6 +31,22 @@ def test_a_goal_is_reached_or_not_by_the_ratio_of_two_rows():
     for ratio, verdict in ((25.0, "reached"), (24.9, "**not reached**")):
         (line,) = goals.verdicts({slow: {"epoch_s": ratio}, fast: {"epoch_s": 1.0}})
         assert line.endswith(f"{ratio}, goal 25: {verdict}")
+
+
+def test_the_gate_of_one_pass_compares_best_validations(tmp_path):
+    best = {"AttnSASRec": 0.1, "AttnSASRec (one pass)": 0.0971, "FAIR (one pass)": 0.2}
+    head = "dataset,row,model,seed,status,metric,validation,folder"
+    lines = [f"d,{row},{row.split()[0]},1,done,ndcg@10,{value},{at}" for at, (row, value) in enumerate(best.items())]
+    (tmp_path / "results.csv").write_text("\n".join([head, *lines]))
+    for at, value in enumerate(best.values()):
+        (tmp_path / str(at)).mkdir()
+        epochs = [{"train_seconds": 50, "valid_seconds": 10, "valid_result": {"ndcg@10": part * value}} for part in (0.5, 1)]
+        (tmp_path / str(at) / "result.json").write_text(json.dumps({"history": epochs}))
+    (line,) = gate.verdicts(tmp_path / "results.csv")
+    assert line == "| d | AttnSASRec | 0.1000 | 0.0971 | 97.1% | 2.0 (1 of 1) | 2.0 (1 of 1) | reached |"
+    (tmp_path / "results.csv").write_text("\n".join([head, *lines]).replace("0.0971", "0.0969"))
+    (line,) = gate.verdicts(tmp_path / "results.csv")
+    assert line.endswith("| **not reached** |")
 
 
 def test_a_goal_of_a_step_is_the_median_ratio_of_the_turns():
@@ -96,7 +114,7 @@ def test_scaling_over_users_measures_each_model_on_a_log_of_each_size(monkeypatc
         scaling.epochs, "in_own_process", lambda spec: {**dict.fromkeys(phases, 1.0), "of": spec["steps"]}
     )
     args = argparse.Namespace(users=[50, 100], models=["AttnSASRec"], steps=2, repeats=1, threads=1)
-    points = scaling.of_users(args)
+    points = scaling.of_users(args, lambda key, make: make())
     assert [(point.size, point.value) for point in points] == [(50, 1.0)] * 3 + [(100, 1.0)] * 3
 
 
