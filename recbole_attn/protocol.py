@@ -7,6 +7,8 @@ several targets, and counts evaluation batches in users × items. What cannot be
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,7 +123,7 @@ def loaders(config, dataset) -> tuple:
     """
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) > dataset.item_num - 1:
         raise UserError(f"topk = {config['topk']}: there are only {dataset.item_num - 1} items to rank")
-    if "TS" in config["eval_args"]["split"]:
+    if splits_along_time(config["eval_args"]):
         _require_times(config, dataset)
     train, valid, test = split(config, dataset)
     if not len(test.dataset):
@@ -129,13 +131,21 @@ def loaders(config, dataset) -> tuple:
     return train, _by_target(config, "valid", valid), _by_target(config, "test", test)
 
 
+def splits_along_time(eval_args: Mapping[str, Any]) -> bool:
+    """Do the settings cut the log at moments: TS, or ratios of all users' interactions together?"""
+    together = "RS" in eval_args["split"] and eval_args["group_by"] != "user" and eval_args["order"] == "TO"
+    return together or "TS" in eval_args["split"]
+
+
 def _require_times(config, dataset) -> None:
     """Positions tell the order within a history, not which of two users' interactions came first."""
     fields = (dataset.uid_field, dataset.time_field)
     if config["time_order"] == "file" or are_positions(*(np.asarray(dataset.inter_feat[field]) for field in fields)):
+        asked = config["eval_args"]
+        way, remedy = ("split", "use LS or RS") if "TS" in asked["split"] else ("group_by", "use group_by=user")
         raise UserError(
-            f"eval_args.split={config['eval_args']['split']}: the timestamps of {dataset.dataset_name} are "
-            "mere positions; use LS or RS"
+            f"eval_args.{way}={asked[way]}: cuts along time, and the timestamps of {dataset.dataset_name} are mere "
+            f"positions; {remedy}"
         )
 
 

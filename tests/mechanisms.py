@@ -5,6 +5,7 @@ import reference_calibrated
 import reference_focused
 import reference_stochastic
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_attn.attention import Adversary, Calibrated, Focused, Refined, Refinement, Softmax, Spatial, Stochastic
 
@@ -103,3 +104,15 @@ def far_from_uniform(mechanism):
         for parameter in mechanism.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return mechanism
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.numbers = max(self.numbers, out.untyped_storage().nbytes() // out.element_size())
+        return out

@@ -40,7 +40,9 @@ def test_the_gate_of_one_pass_compares_best_validations(tmp_path):
     (tmp_path / "results.csv").write_text("\n".join([head, *lines]))
     for at, value in enumerate(best.values()):
         (tmp_path / str(at)).mkdir()
-        epochs = [{"train_seconds": 50, "valid_seconds": 10, "valid_result": {"ndcg@10": part * value}} for part in (0.5, 1)]
+        epochs = [
+            {"train_seconds": 50, "valid_seconds": 10, "valid_result": {"ndcg@10": part * value}} for part in (0.5, 1)
+        ]
         (tmp_path / str(at) / "result.json").write_text(json.dumps({"history": epochs}))
     (line,) = gate.verdicts(tmp_path / "results.csv")
     assert line == "| d | AttnSASRec | 0.1000 | 0.0971 | 97.1% | 2.0 (1 of 1) | 2.0 (1 of 1) | reached |"

@@ -3,7 +3,7 @@
 import pytest
 import reference_calibrated
 import torch
-from mechanisms import CLEAN, RELEASED, calibrated, far_from_uniform
+from mechanisms import CLEAN, RELEASED, Largest, calibrated, far_from_uniform
 from torch import nn
 
 from recbole_attn.attention import Softmax
@@ -214,6 +214,16 @@ def test_annealing_goes_from_the_map_to_its_calibration_by_training_steps():
     torch.testing.assert_close(mechanism.weigh(x, mask), calibration)
     mechanism.advance()
     assert mechanism.state_dict()["step"] == 10_000_001
+
+
+@PRESETS
+def test_a_training_step_makes_no_tensor_beyond_one_map(preset):
+    """Nor does it build what the affine maps of both calibrators read: queries beside keys, for each cell of a map."""
+    mechanism, x, mask = make(preset, max_length=50).train(), inputs(50).requires_grad_(), causal_mask(histories(50))
+    with Largest() as seen:
+        context, shadow, penalty = mechanism.attend(x, split_heads(x, 2), mask)
+        (context.sum() + shadow.sum() + penalty).backward()
+    assert seen.numbers == 2 * 2 * 50 * 50
 
 
 @PRESETS

@@ -14,7 +14,6 @@ from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.cli import main
 from recbole_attn.compare.distributed import join, share, with_sharing
 from recbole_attn.config.settings import load_settings
-from recbole_attn.errors import UserError
 from recbole_attn.run import make_trainer
 
 STEPS = 5
@@ -116,9 +115,11 @@ def test_a_trial_on_two_processes_ends_with_one_result(folder):
     assert results(folder, "alone")["Pop", 2020]["test"] == found["Pop", 2020]["test"]
 
 
-def test_training_that_one_process_can_do_alone_is_refused(folder):
-    settings = {**PLAIN, "data_path": str(folder), "nproc": 2, "length_buckets": 2, "shuffle": True}
-    config = load_settings("AWRSR", "chains", config_dict=settings).config
-    train, _, _ = protocol.loaders(config, protocol.load(config))
-    with pytest.raises(UserError, match="nproc = 2: needs training=prefix and length_buckets=~, or nproc=1"):
-        share(config, train)
+@pytest.mark.parametrize(
+    "settings", [{"model": "SASRec,AWRSR", "length_buckets": 2}, {"model": "Pop,FAIR", "item_vectors": "interactions"}]
+)
+def test_training_that_one_process_can_do_alone_is_refused_before_anything_runs(folder, settings, capsys):
+    """FAIR's own training is of whole sequences."""
+    assert main(arguments(folder, nproc=2, seeds=1, **settings)) == 2
+    assert "nproc = 2: needs training=prefix and length_buckets=~, or nproc=1" in capsys.readouterr().err
+    assert not results(folder)

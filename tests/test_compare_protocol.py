@@ -122,10 +122,13 @@ def test_a_split_along_time_trains_on_nothing_after_the_first_test_interaction(f
 
 
 @pytest.mark.parametrize("model", ["Pop", "SASRec"])
-def test_times_that_are_mere_positions_cannot_be_split_along_time(folder, model):
+@pytest.mark.parametrize(
+    "way", [{"split": {"TS": [0.6, 0.2, 0.2]}}, {"split": {"RS": [0.6, 0.2, 0.2]}, "group_by": "none"}]
+)
+def test_times_that_are_mere_positions_cannot_be_split_along_time(folder, model, way):
     rows = [(f"u{user}", f"i{(user + step) % 25}", step) for user in range(20) for step in range(5 + user % 3)]
     write_timed(folder, rows, name="positions")
-    values = {**TINY, "data_path": str(folder), "eval_args": {"split": {"TS": [0.6, 0.2, 0.2]}}}
+    values = {**TINY, "data_path": str(folder), "eval_args": way}
     config = load_settings(model, "positions", config_dict=values).config
     with pytest.raises(UserError, match="timestamps of positions are mere positions"):
         protocol.loaders(config, protocol.load(config))

@@ -403,9 +403,11 @@ def test_finished_trials_tell_more_than_the_limit(report, tmp_path):
     (store.prepare(first) / "ranks.npz").touch()
     write_json(store.of(first) / "result.json", {"seconds": 600})
     write_json(store.of(first) / "progress.json", {"epoch": 9, "limit": 100, "seconds_per_epoch": 60})
-    assert Board(store, trials_of(plan, plan.rows[0]), at_once=1, stream=Screen(True)).lines([])[-1] == (
-        "1 done, 2 waiting; about 20 min left"
-    )
+    boards = [Board(store, trials_of(plan, plan.rows[0]), 1, Screen(True), stage) for stage in ("", "the grid")]
+    assert [board.lines([])[-1] for board in boards] == [
+        "1 done, 2 waiting; about 20 min left",
+        "1 done, 2 waiting; about 20 min left of the grid",
+    ]
 
 
 def test_the_progress_of_a_trial_has_what_the_board_reads(tmp_path):

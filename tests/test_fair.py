@@ -5,9 +5,9 @@ import logging
 import pytest
 import torch
 from atomic_files import write
+from mechanisms import Largest
 from runs import command, train, write_chains
 from test_models import N_ITEMS, batch, build
-from test_stochastic import Largest
 
 from recbole_attn.cli import main
 from recbole_attn.ranking import Scores

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import reference_stochastic
 import torch
-from mechanisms import far_from_uniform, stochastic
+from mechanisms import Largest, far_from_uniform, stochastic
 from runs import mistake, train, write_chains
 from test_contract import histories, inputs
 from test_models import N_ITEMS, batch, build
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_attn.attention import Refined
 from recbole_attn.attention.gaussian import SMALLEST, covariance, points, squared_distances
@@ -111,18 +110,6 @@ def test_scores_and_loss_of_stosa_equal_the_loops(pvn_weight):
 def test_the_penalty_is_felt_where_the_target_is_further_than_its_negative():
     plain, penalised = (steep("STOSA", pvn_weight=weight) for weight in (0.0, 1.0))
     assert penalised.calculate_loss(batch()) > plain.calculate_loss(batch()) + 0.1
-
-
-class Largest(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that is made."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, torch.Tensor):
-            self.numbers = max(self.numbers, out.untyped_storage().nbytes() // out.element_size())
-        return out
 
 
 def test_ranking_all_items_makes_no_tensor_beyond_one_score_for_each_history_and_item():

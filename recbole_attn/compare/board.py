@@ -16,10 +16,15 @@ _STATES = ("done", "failed", "running", "waiting")
 
 
 class Board:
-    """Watches the trials of a comparison, `at_once` of which run at one time. Call it with those that are running."""
+    """Watches trials, `at_once` of which run at one time. Call it with those that are running.
 
-    def __init__(self, store: Store, trials: Sequence[Trial], at_once: int, stream: TextIO | None = None):
-        self.store, self.trials, self.at_once = store, list(trials), at_once
+    `stage` names the part of a comparison that they are, if there are others: time left is that of the part.
+    """
+
+    def __init__(
+        self, store: Store, trials: Sequence[Trial], at_once: int, stream: TextIO | None = None, stage: str = ""
+    ):
+        self.store, self.trials, self.at_once, self.stage = store, list(trials), at_once, stage
         self.stream = sys.stderr if stream is None else stream
         self._live = self.stream.isatty()
         self._drawn, self._next = 0, 0.0
@@ -87,7 +92,8 @@ class Board:
 
     def _summary(self) -> str:
         left = self._left()
-        return self._counts(self.trials) + (f"; {left} left" if left else "")
+        of_stage = f" of {self.stage}" if self.stage else ""
+        return self._counts(self.trials) + (f"; {left} left{of_stage}" if left else "")
 
     def _left(self) -> str:
         """How long the trials that run and wait will take.

@@ -48,7 +48,7 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
             check_splits([trial for trial in asked if not store.result(trial)])
             store.check_protocol(asked)
             session = Session(store, chosen, _option(options, "rerun"))
-            session.run(candidates)
+            session.run(candidates, stage="the grid")
             best = {name: choose(store, grid) for name, grid in tuned.items()}
             trials = {row.name: trials_of(plan, row, best.get(row.name)) for row in plan.rows}
             # A row has no trial on a data set where its whole grid failed: its defaults are not what was asked for.
@@ -89,13 +89,13 @@ class Session:
         self.store, self.runner, self.rerun = store, runner, rerun
         self._done: set[str] = set()
 
-    def run(self, trials: Sequence[Trial]) -> None:
+    def run(self, trials: Sequence[Trial], stage: str = "") -> None:
         unique = list({trial.key: trial for trial in trials}.values())
         for trial in unique:
             if not self.rerun:
                 self.store.adopt(trial)
             elif trial.key not in self._done:
                 self.store.forget(trial)
-        board = Board(self.store, unique, self.runner.at_once)
+        board = Board(self.store, unique, self.runner.at_once, stage=stage)
         self.runner.run(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
         self._done |= {trial.key for trial in unique}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader import TrainDataLoader
-from recbole.utils import init_seed
+from recbole.utils import ModelType, init_seed
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -41,14 +41,19 @@ def join(config, rank: int, folder: Path) -> None:
     )
 
 
-def share(config, loader):
-    """This process's share of the training batches.
+def check(config) -> None:
+    """Refuse, before any data is read, to share batches that only one process can make.
 
     Raises:
-        UserError: a loader that only one process can use.
+        UserError: several processes for whole sequences, or for histories of like length.
     """
-    if type(loader) is not TrainDataLoader:
+    grouped = config["length_buckets"] is not None and config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    if (config["nproc"] or 1) > 1 and (config["training"] == "sequence" or grouped):
         raise UserError(f"nproc = {config['nproc']}: needs training=prefix and length_buckets=~, or nproc=1")
+
+
+def share(config, loader):
+    """This process's share of the training batches of settings that `check` admits."""
     with _Several(config):
         return TrainDataLoader(config, loader.dataset, loader._sampler, shuffle=config["shuffle"])
 

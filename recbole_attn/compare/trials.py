@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
 from recbole_attn import protocol
+from recbole_attn.compare import distributed
 from recbole_attn.compare.fingerprint import fingerprint
 from recbole_attn.compare.plan import Plan, Row
 from recbole_attn.config.checks import require_model
@@ -110,6 +110,7 @@ def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> 
         )
     _check_test(config)
     _check_model(config)
+    distributed.check(config)
     stack = Stack()
     for layer in layers:
         stack.lay(layer)
@@ -176,24 +177,9 @@ def check_splits(trials: Sequence[Trial]) -> None:
     """
     first = {trial.dataset: trial for trial in reversed(trials)}
     for trial in first.values():
-        asked = trial.protocol["eval_args"]
-        together = "RS" in asked["split"] and asked["group_by"] != "user" and asked["order"] == "TO"
-        if together or "TS" in asked["split"]:
+        if protocol.splits_along_time(trial.protocol["eval_args"]):
             config = load_settings(trial.model, trial.dataset, layers=[Layer("trial", trial.settings)]).config
-            dataset = protocol.load(config)
-            if together:
-                _require_times(config, dataset)
-            protocol.loaders(config, dataset)
-
-
-def _require_times(config, dataset) -> None:
-    """Ratios of all users' interactions together cut at moments, as TS does."""
-    rows, fields = dataset.inter_feat, (dataset.uid_field, dataset.time_field)
-    if config["time_order"] == "file" or protocol.are_positions(*(np.asarray(rows[field]) for field in fields)):
-        raise UserError(
-            f"eval_args.group_by = {config['eval_args']['group_by']}: cuts along time, and the timestamps of "
-            f"{dataset.dataset_name} are mere positions; use group_by=user"
-        )
+            protocol.loaders(config, protocol.load(config))
 
 
 def has_rows(metric: str) -> bool:
