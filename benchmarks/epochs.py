@@ -9,8 +9,8 @@ buckets, whose batches differ in cost, `--bucket_steps`: the whole epoch on ml-1
 loss, which holds gradients where it makes them along the way: the softmax's on a CPU, both backward passes of ACTSR.
 Backward is all else but the data: gradients, optimiser, watching. Data and forward are RecBole's and ours alike. Memory
 is the peak of a phase above what the process held after its imports. Writes `benchmarks/results/epochs.md` and `.csv`;
-where there is a GPU, rows of it as well. Finished measurements are kept in the `.json` beside them: a command that was
-stopped goes on where it was.
+where there is a GPU, rows of it as well. Finished measurements are kept in the `.json` beside them, which is this
+machine's alone and not committed: a command that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["ml-100k", "amazon-beauty", "ml-1m"])
     parser.add_argument("--data_path", default="dataset", help="folder that holds the data sets' folders")
     parser.add_argument("--rows", nargs="+", help="by default SASRec in RecBole and here, and our models")
-    parser.add_argument("--steps", type=int, default=40, help="measured training steps")
+    parser.add_argument("--steps", type=int, default=12, help="measured training steps")
     parser.add_argument("--bucket_steps", type=int, default=100, help="measured steps of rows with length buckets")
     parser.add_argument("--warm_up", type=int, default=2, help="training steps before them")
     parser.add_argument("--repeats", type=int, default=5)

@@ -9,7 +9,8 @@ where plain attention costs L². Users: preparation, a training epoch and an eva
 interactions a user, as in `one_epoch.py`. Medians over the repeats, each in a process of its own (of R·A: over its
 steps, in this process). The exponent is the slope of a straight line through log cost against log size; `end` is that
 of the last two points, where constant costs matter least. Writes `benchmarks/results/scaling.md`, `.csv` and `.png`.
-Finished measurements are kept in the `.json` beside them: a command that was stopped goes on where it was.
+Finished measurements are kept in the `.json` beside them, which is this machine's alone and not committed: a command
+that was stopped goes on where it was.
 """
 
 from __future__ import annotations
