@@ -30,7 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from goals import BUCKETS, PREFIX, QUIET, RELEASED, verdicts
-from kept import earlier, save, settings_of
+from kept import keeping, settings_of
 from one_epoch import measure
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,19 +60,6 @@ def in_own_process(spec: dict) -> dict[str, float]:
         command = [sys.executable, "-W", "ignore", str(Path(__file__).resolve()), f"--measure={json.dumps(spec)}"]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=scratch).stdout
     return json.loads(printed.splitlines()[-1])
-
-
-def keeping(file: Path, settings: dict) -> Callable:
-    """A function of a key and of what makes its value, which keeps the value in `file` and makes none twice."""
-    kept = earlier(file, settings, {})
-
-    def keep(key: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
-        if key not in kept:
-            kept[key] = make()
-            save(file, kept, settings, {})
-        return kept[key]
-
-    return keep
 
 
 def take_turns(

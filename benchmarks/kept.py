@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,23 @@ def save(file: Path, runs: dict[str, Any], settings: dict[str, Any], rows: dict[
     file.parent.mkdir(exist_ok=True)
     record = {"settings": settings, "rows": {**known, **rows}, "runs": runs}
     file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def keeping(file: Path, settings: dict) -> Callable:
+    """A function of a key and of what makes its value, which keeps the value in `file` and makes none twice.
+
+    Args:
+        settings: as for `earlier`, which may refuse.
+    """
+    kept = earlier(file, settings, {})
+
+    def keep(key: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+        if key not in kept:
+            kept[key] = make()
+            save(file, kept, settings, {})
+        return kept[key]
+
+    return keep
 
 
 def _stored(values: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+COMPILING = 20  # steps in which torch.compile meets the shapes of batches, and settles on dynamic ones
 
 
 class Row(NamedTuple):
@@ -98,7 +99,8 @@ def measure(spec: dict[str, Any]) -> dict[str, float]:
     trainer, epoch = build(row, config, train)
     if row.way == "released":
         torch.autograd.set_detect_anomaly(True)
-    epoch(Steps(train, spec["warm_up"], Stopwatch(config["device"])))
+    warm_up = max(spec["warm_up"], COMPILING) if "compile" in row.settings else spec["warm_up"]
+    epoch(Steps(train, warm_up, Stopwatch(config["device"])))
     data, forward = Stopwatch(config["device"]), Stopwatch(config["device"])
     steps = Steps(train, spec["bucket_steps" if "length_buckets" in row.settings else "steps"], data)
     trainer.model.calculate_loss = forward.around(trainer.model.calculate_loss)

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import epochs
 import numpy as np
 import train_step
-from kept import settings_of
+from kept import keeping, settings_of
 
 RESULTS = Path(__file__).parent / "results"
 FREE = {"models", "lengths", "items", "users", "repeats", "name"}
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--name", default="scaling", help="name of the result files")
     args = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    keep = epochs.keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
+    keep = keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
     points = of_steps(args, "length", args.lengths, keep) + of_product(args)
     points += of_steps(args, "items", args.items, keep) + of_users(args, keep)
     with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:

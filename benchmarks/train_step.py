@@ -13,7 +13,9 @@ random numbers on a CPU, so that what they save is not taken for the mechanism's
 are random and full, so nothing is trimmed. A training step is loss, backward and Adam, one target a history. Anomaly
 mode, which importing RecBole alone turns on, is off unless `--anomaly` is given. Memory is the growth of the peak
 resident set (on a GPU, of what PyTorch allocated) over what stood before the first step; freed memory is kept, as a run
-of ours does, for all models alike. Writes `benchmarks/results/train_step.md` and, turn by turn, `.csv`.
+of ours does, for all models alike. Writes `benchmarks/results/train_step.md` and, turn by turn, `.csv`. Finished
+measurements are kept in the `.json` beside them, which is this machine's alone and not committed: a command that was
+stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -28,15 +30,19 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from goals import ratios, step_verdicts
+from kept import keeping, settings_of
 
 RESULTS = Path(__file__).parent / "results"
 PHASES = {"train": "Training step", "eval": "Evaluation step"}
 MEASURES = ("ms", "cpu_ms", "mib")
+FREE = {"models", "lengths", "layers", "repeats", "name", "measure"}
 SASREC = ("SASRec", "SASRec:fast_dropout=True")
 TABLES = {
     "AC-TSR": [*SASREC, "AttnSASRec", "ACTSR", "ACTSR:preset=released", "AttnBERT4Rec", "ACBERT4Rec"],
@@ -172,14 +178,15 @@ def in_own_process(spec: dict) -> dict[str, float]:
     return json.loads(printed.splitlines()[-1])
 
 
-def compare(args: argparse.Namespace, layers: int, length: int) -> list[Row]:
-    """All models at one size."""
+def compare(args: argparse.Namespace, layers: int, length: int, keep: Callable) -> list[Row]:
+    """All models at one size; `keep` is from `keeping`."""
     shared = {name: getattr(args, name) for name in ("batch", "heads", "hidden", "items", "steps", "threads", "device")}
     shared.update(layers=layers, length=length, anomaly=args.anomaly)
     found: dict = {(model, phase): [] for model in args.models for phase in PHASES}
-    for _ in range(args.repeats):
+    for turn in range(args.repeats):
         for model, phase in found:
-            found[model, phase].append(in_own_process({**shared, "model": model, "phase": phase}))
+            make = partial(in_own_process, {**shared, "model": model, "phase": phase})
+            found[model, phase].append(keep(f"{layers} layers | length {length} | {model} | {phase} | {turn}", make))
     return [
         Row(
             model,
@@ -237,7 +244,6 @@ def report(sizes: list[list[Row]], tables: dict[str, list[str]]) -> str:
 
 
 def write(args: argparse.Namespace, sizes: list[list[Row]], tables: dict[str, list[str]]) -> None:
-    RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["model", "layers", "length", "parameters", "turn", *sizes[0][0].turns])
@@ -286,7 +292,9 @@ def main() -> None:
     args.models = list(dict.fromkeys(model for models in tables.values() for model in models))
     if refusal(args.models):
         parser.error(refusal(args.models))
-    sizes = [compare(args, layers, length) for layers in args.layers for length in args.lengths]
+    RESULTS.mkdir(exist_ok=True)
+    keep = keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
+    sizes = [compare(args, layers, length, keep) for layers in args.layers for length in args.lengths]
     write(args, sizes, tables)
     print((RESULTS / f"{args.name}.md").read_text(encoding="utf-8"))
 

@@ -146,9 +146,9 @@ def test_epochs_that_were_stopped_go_on_where_they_were(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scaling.epochs, "in_own_process", measure)
     with pytest.raises(KeyboardInterrupt):
-        scaling.epochs.take_turns(args, "d", ["a", "b"], "cpu", scaling.epochs.keeping(tmp_path / "kept.json", {}))
+        scaling.epochs.take_turns(args, "d", ["a", "b"], "cpu", kept.keeping(tmp_path / "kept.json", {}))
     monkeypatch.setattr(scaling.epochs, "in_own_process", lambda spec: {"epoch_s": 9.0})
-    keep = scaling.epochs.keeping(tmp_path / "kept.json", {})
+    keep = kept.keeping(tmp_path / "kept.json", {})
     found = scaling.epochs.take_turns(args, "d", ["a", "b"], "cpu", keep)
     assert (made, found) == (["a", "b", "a"], {"a": {"epoch_s": 2.0}, "b": {"epoch_s": 5.5}})
 
