@@ -149,6 +149,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     report = compare(args)
     (RESULTS / f"{args.name}.md").write_text(report, encoding="utf-8")
+    (RESULTS / f"{args.name}.json").unlink(missing_ok=True)  # a finished command measures anew when it is given again
     print(report)
 
 

@@ -177,6 +177,7 @@ def main() -> None:
     )
     (RESULTS / f"{args.name}.md").write_text(about + table(points), encoding="utf-8")
     draw(points, RESULTS / f"{args.name}.png")
+    (RESULTS / f"{args.name}.json").unlink(missing_ok=True)  # a finished command measures anew when it is given again
     print((RESULTS / f"{args.name}.md").read_text(encoding="utf-8"))
 
 

@@ -296,6 +296,7 @@ def main() -> None:
     keep = keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
     sizes = [compare(args, layers, length, keep) for layers in args.layers for length in args.lengths]
     write(args, sizes, tables)
+    (RESULTS / f"{args.name}.json").unlink(missing_ok=True)  # a finished command measures anew when it is given again
     print((RESULTS / f"{args.name}.md").read_text(encoding="utf-8"))
 
 

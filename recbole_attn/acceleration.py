@@ -1,4 +1,4 @@
-"""How a training step is computed: the settings `precision`, `compile` and `fast_dropout`. The model stays itself."""
+"""How a training step is computed: `precision`, `compile`, `fast_dropout` and `fast_gelu`. The model stays itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from typing import Any, cast
 
 import torch
+from recbole.model.layers import FeedForward
 from torch import nn
 
 from recbole_attn.compiling import compile_training, missing
@@ -71,6 +72,8 @@ def accelerate(config, model: nn.Module) -> None:
     check(config)
     if config["device"].type == "cpu":
         choose_dropout(model, config["fast_dropout"])
+    if config["fast_gelu"]:
+        fuse_gelu(model)
     if config["compile"]:
         try:
             compile_training(cast(Backbone, model).encoder)
@@ -90,6 +93,13 @@ def choose_dropout(model: nn.Module, fast: bool | None) -> None:
         for name, child in parent.named_children():
             if type(child) is old and child.p < 1:
                 setattr(parent, name, new(child.p).train(child.training))
+
+
+def fuse_gelu(model: nn.Module) -> None:
+    """Have RecBole's feed-forward layers call PyTorch's GELU, where RecBole composes it of erf and three products."""
+    for layer in model.modules():
+        if isinstance(layer, FeedForward) and layer.intermediate_act_fn == layer.gelu:
+            layer.intermediate_act_fn = nn.functional.gelu
 
 
 def train_in_bf16(model: Any, device_type: str) -> None:

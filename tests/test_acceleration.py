@@ -13,7 +13,7 @@ from test_models import Catalogue, batch, build, settings
 from torch import nn
 
 from recbole_attn import acceleration
-from recbole_attn.acceleration import choose_dropout, train_in_bf16
+from recbole_attn.acceleration import choose_dropout, fuse_gelu, train_in_bf16
 from recbole_attn.cli import main
 from recbole_attn.compiling import can_hold_operators, compile_training
 from recbole_attn.config.settings import load_settings
@@ -189,6 +189,41 @@ def test_a_baseline_with_cheap_dropout_is_reproducible_and_resumes_exactly(folde
     half = result(folder, "SASRec", fast_dropout=True, epochs=1, **BASELINE)
     last = half.checkpoint.replace("best.pth", "last.pth")
     assert numbers(result(folder, "SASRec", last, fast_dropout=True, **BASELINE)) == numbers(whole)
+
+
+# GELU
+
+
+def test_recboles_models_compose_their_gelu_unless_told_otherwise_and_compute_the_same_with_pytorchs(folder):
+    composed, fused = recboles(), recboles()
+    fuse_gelu(fused)
+    for model, ours in ((composed, False), (fused, True)):
+        found = {layer.intermediate_act_fn == nn.functional.gelu for layer in model.modules() if is_feed_forward(layer)}
+        assert found == {ours}
+    (loss, gradients), (other, theirs) = learn(composed, batch()), learn(fused, batch())
+    torch.testing.assert_close(other, loss, rtol=1e-6, atol=0)
+    torch.testing.assert_close(theirs, gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_another_activation_of_a_baseline_stays():
+    model = recboles(hidden_act="relu")
+    fuse_gelu(model)
+    assert all(layer.intermediate_act_fn == nn.functional.relu for layer in model.modules() if is_feed_forward(layer))
+
+
+def test_the_setting_reaches_a_baselines_layers_and_its_metrics_stay(folder, monkeypatch):
+    calls = []
+    monkeypatch.setattr(acceleration, "fuse_gelu", lambda model: (calls.append(model), fuse_gelu(model)))
+    none = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, **BASELINE}
+    plain = result(folder, "SASRec", **none)
+    assert not calls
+    fused = result(folder, "SASRec", fast_gelu=True, **none)
+    assert len(calls) == 1
+    assert (fused.test, fused.valid) == (plain.test, plain.valid)
+
+
+def is_feed_forward(layer):
+    return hasattr(layer, "intermediate_act_fn")
 
 
 # Refusals

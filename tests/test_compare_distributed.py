@@ -14,6 +14,7 @@ from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.cli import main
 from recbole_attn.compare.distributed import join, share, with_sharing
 from recbole_attn.config.settings import load_settings
+from recbole_attn.errors import UserError
 from recbole_attn.run import make_trainer
 
 STEPS = 5
@@ -123,3 +124,11 @@ def test_training_that_one_process_can_do_alone_is_refused_before_anything_runs(
     assert main(arguments(folder, nproc=2, seeds=1, **settings)) == 2
     assert "nproc = 2: needs training=prefix and length_buckets=~, or nproc=1" in capsys.readouterr().err
     assert not results(folder)
+
+
+def test_a_loader_that_one_process_can_use_alone_is_refused(folder):
+    settings = {**PLAIN, "data_path": str(folder), "nproc": 2, "length_buckets": 2, "shuffle": True}
+    config = load_settings("AWRSR", "chains", config_dict=settings).config
+    train, _, _ = protocol.loaders(config, protocol.load(config))
+    with pytest.raises(UserError, match="nproc = 2: needs training=prefix and length_buckets=~, or nproc=1"):
+        share(config, train)

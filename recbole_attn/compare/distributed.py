@@ -49,13 +49,23 @@ def check(config) -> None:
     """
     grouped = config["length_buckets"] is not None and config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     if (config["nproc"] or 1) > 1 and (config["training"] == "sequence" or grouped):
-        raise UserError(f"nproc = {config['nproc']}: needs training=prefix and length_buckets=~, or nproc=1")
+        raise _refusal(config)
 
 
 def share(config, loader):
-    """This process's share of the training batches of settings that `check` admits."""
+    """This process's share of the training batches.
+
+    Raises:
+        UserError: a loader that only one process can use; some of RecBole's models have their own.
+    """
+    if type(loader) is not TrainDataLoader:
+        raise _refusal(config)
     with _Several(config):
         return TrainDataLoader(config, loader.dataset, loader._sampler, shuffle=config["shuffle"])
+
+
+def _refusal(config) -> UserError:
+    return UserError(f"nproc = {config['nproc']}: needs training=prefix and length_buckets=~, or nproc=1")
 
 
 def with_sharing(trainer_class: type) -> type:
