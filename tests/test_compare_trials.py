@@ -19,6 +19,7 @@ import torch
 from comparisons import SMALL_ATTENTION, arguments, fork_trials, options, results, run, write_timed
 from runs import PATIENCE, mistake, write_chains
 
+from recbole_attn import acceleration
 from recbole_attn.cli import main
 from recbole_attn.compare import schedule
 from recbole_attn.compare.command import compare
@@ -396,6 +397,24 @@ def test_a_download_that_fails_is_one_line(tmp_path, started, capsys, monkeypatc
     line = mistake(arguments(tmp_path, model="Pop,BPR", dataset="ml-1m"), capsys)
     assert "dataset=ml-1m: the download failed (Network is unreachable); its files belong in" in line
     assert not started
+
+
+def test_what_this_machine_cannot_is_refused_before_anything_runs(folder, started, capsys, monkeypatch):
+    """Its finished trials are not asked to run, so that their table can be made here again."""
+    (folder / "rows.yaml").write_text("compare: {rows: {Pop: , rounded: {model: AttnSASRec, precision: bf16}}}\n")
+    given = {"config_files": folder / "rows.yaml", **SMALL_ATTENTION}
+    monkeypatch.setattr(acceleration, "has_bf16", lambda device: False)
+    line = mistake(arguments(folder, **given), capsys)
+    assert "row rounded: precision = bf16: this processor has no bfloat16 products; use precision=float32" in line
+    assert not started
+    monkeypatch.setattr(acceleration, "has_bf16", lambda device: True)
+    run(folder, **given)
+    assert len(started) == 2
+    monkeypatch.setattr(acceleration, "has_bf16", lambda device: False)
+    assert main(arguments(folder, **given)) == 0
+    assert "row rounded: precision = bf16" in mistake(arguments(folder, rerun=True, **given), capsys)
+    assert len(started) == 2
+    assert len(results(folder, "rows")) == 2
 
 
 @pytest.mark.parametrize(

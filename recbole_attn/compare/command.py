@@ -17,16 +17,17 @@ from recbole_attn.compare.report import write_report
 from recbole_attn.compare.report.terminal import terminal
 from recbole_attn.compare.schedule import run_here
 from recbole_attn.compare.store import Store
-from recbole_attn.compare.trials import Trial, check_splits, trials_of
+from recbole_attn.compare.trials import Trial, check_devices, check_splits, trials_of
 from recbole_attn.config.command_line import run_options
 from recbole_attn.errors import UserError
 
 
 class Runner(NamedTuple):
-    """What runs trials, and how many at one time."""
+    """What runs trials, how many at one time, and what refuses trials that it could not run."""
 
     run: Callable[..., None]
     at_once: int
+    check: Callable[[Sequence[Trial]], None]
 
 
 def compare(options: Mapping[str, Any]) -> tuple[str, int]:
@@ -48,6 +49,8 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
             check_splits([trial for trial in asked if not store.result(trial)])
             store.check_protocol(asked)
             session = Session(store, chosen, _option(options, "rerun"))
+            untuned = [trial for name, trials in default.items() if name not in tuned for trial in trials]
+            chosen.check(session.missing([*candidates, *untuned]))
             session.run(candidates, stage="the grid")
             best = {name: choose(store, grid) for name, grid in tuned.items()}
             trials = {row.name: trials_of(plan, row, best.get(row.name)) for row in plan.rows}
@@ -68,13 +71,13 @@ def runner(options: Mapping[str, Any]) -> Iterator[Runner]:
     """
     if options.get("engine"):
         with connect(options.get("address"), options.get("resources")) as cluster:
-            yield Runner(cluster.run, cluster.at_once)
+            yield Runner(cluster.run, cluster.at_once, lambda trials: None)  # a worker's device is its trials' matter
         return
     for name in ("address", "resources"):
         if options.get(name):
             raise UserError(f"{name} = {options[name]}: needs an engine; add --engine=dask")
     jobs = _option(options, "jobs")
-    yield Runner(functools.partial(run_here, jobs=jobs), jobs)
+    yield Runner(functools.partial(run_here, jobs=jobs), jobs, check_devices)
 
 
 def _option(options: Mapping[str, Any], name: str) -> Any:
@@ -89,13 +92,22 @@ class Session:
         self.store, self.runner, self.rerun = store, runner, rerun
         self._done: set[str] = set()
 
-    def run(self, trials: Sequence[Trial], stage: str = "") -> None:
+    def missing(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those of the trials that are to be run, each once."""
         unique = list({trial.key: trial for trial in trials}.values())
-        for trial in unique:
-            if not self.rerun:
+        if not self.rerun:
+            for trial in unique:
                 self.store.adopt(trial)
-            elif trial.key not in self._done:
+        anew = self.rerun
+        return [trial for trial in unique if (anew and trial.key not in self._done) or not self.store.result(trial)]
+
+    def run(self, trials: Sequence[Trial], stage: str = "") -> None:
+        missing = self.missing(trials)
+        self.runner.check(missing)
+        for trial in missing:
+            if self.rerun and trial.key not in self._done:
                 self.store.forget(trial)
+        unique = list({trial.key: trial for trial in trials}.values())
         board = Board(self.store, unique, self.runner.at_once, stage=stage)
-        self.runner.run(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
+        self.runner.run(self.store, missing, watch=board)
         self._done |= {trial.key for trial in unique}

@@ -12,7 +12,7 @@ from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
-from recbole_attn import protocol
+from recbole_attn import acceleration, protocol
 from recbole_attn.compare import distributed
 from recbole_attn.compare.fingerprint import fingerprint
 from recbole_attn.compare.plan import Plan, Row
@@ -30,6 +30,7 @@ COMPARED = (
     *("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "loss_type", "train_neg_sample_args"),
     *("learner", "learning_rate", "weight_decay", "training"),
 )
+WAYS = ("precision", "compile", "enable_amp", "device")  # what `acceleration.check` looks at, next to the model
 
 
 class Trial(NamedTuple):
@@ -147,7 +148,7 @@ def _check_model(config) -> None:
     """Find what a model refuses now; it would fail its row after others have trained.
 
     On the CPU: memory of a GPU, once used, would be held until the comparison ends, and a cluster's workers may have
-    devices that this machine lacks. What a device cannot is therefore left to the trial.
+    devices that this machine lacks. What a device cannot is found by `check_devices`, or by the trial.
     """
     device, config["device"] = config["device"], torch.device("cpu")
     build_on_two_items(config)
@@ -169,6 +170,20 @@ def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int,
     )
 
 
+def check_devices(trials: Sequence[Trial]) -> None:
+    """Find what this machine's device cannot, before a trial is run on it.
+
+    Raises:
+        UserError: bf16, AMP or compilation that it does not have; it names the row.
+    """
+    ways = {(trial.model, *map(trial.config.get, WAYS)): trial for trial in reversed(trials)}
+    for trial in reversed(ways.values()):
+        try:
+            acceleration.check(_config(trial))
+        except UserError as error:
+            raise UserError(f"row {trial.row}: {error}") from error
+
+
 def check_splits(trials: Sequence[Trial]) -> None:
     """Split the data of the first of these trials along time where that is asked for: what it refuses, all would.
 
@@ -178,8 +193,12 @@ def check_splits(trials: Sequence[Trial]) -> None:
     first = {trial.dataset: trial for trial in reversed(trials)}
     for trial in first.values():
         if protocol.splits_along_time(trial.protocol["eval_args"]):
-            config = load_settings(trial.model, trial.dataset, layers=[Layer("trial", trial.settings)]).config
+            config = _config(trial)
             protocol.loaders(config, protocol.load(config))
+
+
+def _config(trial: Trial):
+    return load_settings(trial.model, trial.dataset, layers=[Layer("trial", trial.settings)]).config
 
 
 def has_rows(metric: str) -> bool:
