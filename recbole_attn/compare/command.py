@@ -94,20 +94,27 @@ class Session:
 
     def missing(self, trials: Sequence[Trial]) -> list[Trial]:
         """Those of the trials that are to be run, each once."""
-        unique = list({trial.key: trial for trial in trials}.values())
-        if not self.rerun:
-            for trial in unique:
+        missing = []
+        for trial in _unique(trials):
+            if not self.rerun:
                 self.store.adopt(trial)
-        anew = self.rerun
-        return [trial for trial in unique if (anew and trial.key not in self._done) or not self.store.result(trial)]
+            if self._anew(trial) or not self.store.result(trial):
+                missing.append(trial)
+        return missing
 
     def run(self, trials: Sequence[Trial], stage: str = "") -> None:
         missing = self.missing(trials)
         self.runner.check(missing)
-        for trial in missing:
-            if self.rerun and trial.key not in self._done:
-                self.store.forget(trial)
-        unique = list({trial.key: trial for trial in trials}.values())
+        for trial in filter(self._anew, missing):
+            self.store.forget(trial)
+        unique = _unique(trials)
         board = Board(self.store, unique, self.runner.at_once, stage=stage)
         self.runner.run(self.store, missing, watch=board)
         self._done |= {trial.key for trial in unique}
+
+    def _anew(self, trial: Trial) -> bool:
+        return self.rerun and trial.key not in self._done
+
+
+def _unique(trials: Sequence[Trial]) -> list[Trial]:
+    return list({trial.key: trial for trial in trials}.values())
