@@ -407,11 +407,13 @@ def test_what_this_machine_cannot_is_refused_before_anything_runs(folder, starte
     line = mistake(arguments(folder, **given), capsys)
     assert "row rounded: precision = bf16: this processor has no bfloat16 products; use precision=float32" in line
     assert not started
+    assert not (folder / "results" / "rows" / "protocol.json").exists()
     monkeypatch.setattr(acceleration, "has_bf16", lambda device: True)
     run(folder, **given)
     assert len(started) == 2
     monkeypatch.setattr(acceleration, "has_bf16", lambda device: False)
     assert main(arguments(folder, **given)) == 0
+    assert main(arguments(folder, name="beside", **given)) == 0  # it takes them over
     assert "row rounded: precision = bf16" in mistake(arguments(folder, rerun=True, **given), capsys)
     assert len(started) == 2
     assert len(results(folder, "rows")) == 2

@@ -47,10 +47,9 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
             asked = [*(trial for trials in default.values() for trial in trials), *candidates]
             check_labels(asked)
             check_splits([trial for trial in asked if not store.result(trial)])
-            store.check_protocol(asked)
             session = Session(store, chosen, _option(options, "rerun"))
-            untuned = [trial for name, trials in default.items() if name not in tuned for trial in trials]
-            chosen.check(session.missing([*candidates, *untuned]))
+            session.check([*candidates, *(t for name, trials in default.items() if name not in tuned for t in trials)])
+            store.check_protocol(asked)
             session.run(candidates, stage="the grid")
             best = {name: choose(store, grid) for name, grid in tuned.items()}
             trials = {row.name: trials_of(plan, row, best.get(row.name)) for row in plan.rows}
@@ -92,29 +91,22 @@ class Session:
         self.store, self.runner, self.rerun = store, runner, rerun
         self._done: set[str] = set()
 
-    def missing(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those of the trials that are to be run, each once."""
-        missing = []
-        for trial in _unique(trials):
-            if not self.rerun:
-                self.store.adopt(trial)
-            if self._anew(trial) or not self.store.result(trial):
-                missing.append(trial)
-        return missing
+    def check(self, trials: Sequence[Trial]) -> None:
+        """Refuse what would have to be run and cannot; nothing is written.
+
+        Raises:
+            UserError: see `check_devices`.
+        """
+        self.runner.check([trial for trial in trials if self.rerun or not self.store.found(trial)])
 
     def run(self, trials: Sequence[Trial], stage: str = "") -> None:
-        missing = self.missing(trials)
-        self.runner.check(missing)
-        for trial in filter(self._anew, missing):
-            self.store.forget(trial)
-        unique = _unique(trials)
+        self.check(trials)
+        unique = list({trial.key: trial for trial in trials}.values())
+        for trial in unique:
+            if not self.rerun:
+                self.store.adopt(trial)
+            elif trial.key not in self._done:
+                self.store.forget(trial)
         board = Board(self.store, unique, self.runner.at_once, stage=stage)
-        self.runner.run(self.store, missing, watch=board)
+        self.runner.run(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
         self._done |= {trial.key for trial in unique}
-
-    def _anew(self, trial: Trial) -> bool:
-        return self.rerun and trial.key not in self._done
-
-
-def _unique(trials: Sequence[Trial]) -> list[Trial]:
-    return list({trial.key: trial for trial in trials}.values())

@@ -101,7 +101,7 @@ class Store:
 
     def adopt(self, trial: Trial) -> None:
         """Take over a trial that another comparison beside this one has finished: what it found, and its best epoch."""
-        for other in sorted(self.folder.parent.glob(f"*/{trial.key}")):
+        for other in self._beside(trial):
             if self.result(trial) is None and finished(other) is not None:
                 folder = self.prepare(trial)
                 with writing(folder):
@@ -109,6 +109,13 @@ class Store:
                     for name in (BEST, RANKS, RESULT):
                         if (other / name).exists():
                             write_atomically(folder / name, (other / name).read_bytes())
+
+    def found(self, trial: Trial) -> bool:
+        """Has this comparison, or one beside it that `adopt` would ask, finished the trial?"""
+        return any(finished(folder) is not None for folder in self._beside(trial))
+
+    def _beside(self, trial: Trial) -> list[Path]:
+        return sorted(self.folder.parent.glob(f"*/{trial.key}"))
 
     def fail(self, trial: Trial, reason: str) -> None:
         """Note why the trial has no result, for a process that could not."""

@@ -176,8 +176,10 @@ def check_devices(trials: Sequence[Trial]) -> None:
     Raises:
         UserError: bf16, AMP or compilation that it does not have; it names the row.
     """
-    ways = {(trial.model, *map(trial.config.get, WAYS)): trial for trial in reversed(trials)}
-    for trial in reversed(ways.values()):
+    first: dict[tuple, Trial] = {}
+    for trial in trials:
+        first.setdefault((trial.model, *map(trial.config.get, WAYS)), trial)
+    for trial in first.values():
         try:
             acceleration.check(_config(trial))
         except UserError as error:
