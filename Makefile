@@ -19,7 +19,7 @@ $(INSTALLED): setup.py constraints.txt
 install: $(INSTALLED)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: install
 	$(BIN)/ruff check .

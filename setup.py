@@ -19,12 +19,12 @@ RECBOLE_WITHOUT_RAY = [
 
 CLUSTER = ["dask[distributed]>=2023.5"]
 TUNE = ["hyperopt==0.2.5", "setuptools<82"]  # hyperopt needs pkg_resources
-TEST = ["pytest>=7", "matplotlib>=3.6", "statsmodels>=0.14", *CLUSTER, *TUNE]
+TEST = ["pytest>=7", "pytest-xdist>=3", "matplotlib>=3.6", "statsmodels>=0.14", *CLUSTER, *TUNE]
 
 setup(
     name="recbole_attn",
     version="0.1.0",
-    description="Mended attention for sequential recommendation (AC-TSR, AWRSR), as a RecBole plugin",
+    description="Mended attention for sequential recommendation (AC-TSR, AWRSR, FAIR), as a RecBole plugin",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -145,10 +145,17 @@ def summary(result: Result, sequential: bool) -> str:
             "",
             f"{result.model} on {result.dataset}: best on validation in {best}; {speed}",
             *_table({"validation": result.valid, "test": result.test}),
+            *_ties(result.tie_share),
             f"checkpoint  {result.checkpoint}",
             *([f"use it      {use}"] if sequential else []),
         ]
     )
+
+
+def _ties(share: float | None) -> list[str]:
+    if share is None:
+        return []
+    return [f"ties        {share:.2%} of test targets" + (", whose rank is partly chance" if share else "")]
 
 
 def _table(results: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -19,15 +19,20 @@ from recbole_attn.errors import UserError
 from recbole_attn.memory import keep_freed_memory
 from recbole_attn.model import MODELS
 from recbole_attn.progress import Epoch
+from recbole_attn.streaming import TieCollector
 from recbole_attn.trainer import with_checkpoints
 
 
 class Result(NamedTuple):
-    """What a run found. Metrics are RecBole's, rounded as `metric_decimal_place` says; epochs count from 0."""
+    """What a run found. Metrics are RecBole's, rounded as `metric_decimal_place` says; epochs count from 0.
+
+    `tie_share` is the share of test targets that have the score of another item; None where it was not counted.
+    """
 
     model: str
     dataset: str
     test: dict[str, float]
+    tie_share: float | None
     valid: dict[str, float]
     best_epoch: int
     epochs: int
@@ -56,8 +61,9 @@ def run(config, resume: str | None = None) -> Result:
     train_data, valid_data, test_data = protocol.loaders(config, load(config))
     trainer = make_trainer(config, train_data.dataset, resume)
     trainer.fit(train_data, valid_data, show_progress=config["show_progress"])
+    ties = trainer.eval_collector = TieCollector(config)
     test = trainer.evaluate(test_data, show_progress=config["show_progress"])
-    return result_of(config, trainer, test)
+    return result_of(config, trainer, test, ties.tie_share)
 
 
 def check_model_settings(config) -> None:
@@ -140,13 +146,14 @@ def new_folder(config) -> Path:
     return folder
 
 
-def result_of(config, trainer, test: dict[str, Any]) -> Result:
+def result_of(config, trainer, test: dict[str, Any], tie_share: float | None) -> Result:
     """What a trainer that has run to its end found, with the metrics of its test."""
     trained = [epoch.train_seconds for epoch in trainer.history]
     return Result(
         model=config["model"],
         dataset=config["dataset"],
         test=dict(test or {}),
+        tie_share=tie_share,
         valid=dict(trainer.best_valid_result or {}),
         best_epoch=trainer.best_epoch,
         epochs=trainer.start_epoch,

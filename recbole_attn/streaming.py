@@ -41,6 +41,35 @@ class StreamingCollector(Collector):
             self.data_struct.update_tensor("rec.topk", record(items, *targets, scores_tensor.n_items))
 
 
+class TieCollector(StreamingCollector):
+    """The collector of one evaluation, which also counts the targets that have the score of another item.
+
+    Rows of scores with several targets are left out.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._tied = self._targets = 0
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        if len(positive_i) == len(scores_tensor):
+            scores = as_scores(scores_tensor)
+            equal = scores.compare(scores.of(positive_i.to(scores.state.device))).equal
+            self._tied += int((equal > 1).sum())
+            self._targets += len(equal)
+
+    @property
+    def tie_share(self) -> float | None:
+        """Share of targets whose rank is partly a matter of chance; None where none was counted."""
+        return self._tied / self._targets if self._targets else None
+
+
+def as_scores(scores: Scores | Tensor) -> Scores:
+    """What a collector is given, a matrix (B, N) or `Scores`, as `Scores`."""
+    return scores if isinstance(scores, Scores) else Scores.of_matrix(scores)
+
+
 def record(items: Tensor, users: Tensor, targets: Tensor, n_items: int) -> Tensor:
     """RecBole's "rec.topk" (B, k + 1): is the item at this place a target, and how many targets there are.
 

@@ -13,7 +13,7 @@ from recbole_attn.config.settings import load_settings
 from recbole_attn.model import MODELS
 from recbole_attn.ranking import Scores
 from recbole_attn.run import make_trainer
-from recbole_attn.streaming import StreamingCollector, StreamingTrainer, record, states_of
+from recbole_attn.streaming import StreamingCollector, StreamingTrainer, TieCollector, record, states_of
 
 METRICS = ["Recall", "NDCG", "MRR", "Hit", "MAP", "Precision", "ShannonEntropy"]
 CONFIG = {"metrics": METRICS, "topk": [1, 5], "eval_args": {"mode": {"test": "full"}}, "device": "cpu"}
@@ -128,6 +128,39 @@ def test_ranks_and_ties_are_noted_alike_in_chunks_and_from_a_matrix(levels):
     assert (tied > 0).any() == (levels is not None)
     alike = tied == 0  # the place of a tied target is a matter of chance
     assert torch.equal(rank[alike], lazy_rank[alike])
+
+
+@pytest.mark.parametrize("levels", [None, 2], ids=["no ties", "ties"])
+def test_the_share_of_ties_is_that_of_all_targets(levels):
+    matrix = torch.randn(40, 60)
+    matrix = matrix if levels is None else (matrix * levels).round()
+    matrix[:, 0] = -torch.inf
+    targets, expected = torch.randint(1, 60, (40,)), 0
+    for user, target in enumerate(targets):
+        expected += (matrix[user] == matrix[user, target]).sum() > 1
+    lazy = Scores(lambda rows, first, last: matrix[rows, first:last].clone(), torch.arange(40), 60, 7)
+    for scores in (matrix, lazy):
+        collector = TieCollector(CONFIG)
+        for _ in range(2):  # batches
+            collector.eval_batch_collect(scores, None, torch.arange(40), targets)
+        assert collector.tie_share == expected / 40
+    assert (expected > 0) == (levels is not None)
+
+
+def test_rows_of_several_targets_leave_the_share_of_ties_open():
+    collector = TieCollector(CONFIG)
+    collector.eval_batch_collect(torch.zeros(2, 9), None, torch.tensor([0, 0, 1]), torch.tensor([3, 4, 5]))
+    assert collector.tie_share is None
+
+
+def test_a_run_says_how_many_targets_tie(folder, capsys, tmp_path, monkeypatch):
+    """All items have the same codes."""
+    monkeypatch.chdir(tmp_path)
+    one_code = {"semantic_ids": str(tmp_path / "codes.tsv"), "model": "RPG", "dataset": "chains"}
+    items = {line.split("\t")[1] for line in (folder / "chains" / "chains.inter").read_text().splitlines()[1:]}
+    (tmp_path / "codes.tsv").write_text("".join(f"{item}\t0\t1\n" for item in sorted(items)))
+    assert main(command(folder, epochs=1, **one_code)) == 0
+    assert "ties        100.00% of test targets, whose rank is partly chance" in capsys.readouterr().out
 
 
 def test_a_run_in_chunks_ends_as_one_without(folder, capsys, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from recbole.evaluator.evaluator import Evaluator
 
 from recbole_attn.errors import UserError
 from recbole_attn.ranking import Scores
-from recbole_attn.streaming import StreamingCollector
+from recbole_attn.streaming import StreamingCollector, as_scores
 
 
 class Ranks(NamedTuple):
@@ -82,8 +82,7 @@ class RankCollector(StreamingCollector):
         if len(positive_i) != len(scores_tensor):
             raise UserError("sampled candidates and several targets of one user: use eval_args.mode=full or split LS")
         places = self.data_struct.get("rec.topk")[-len(scores_tensor) :]
-        scores = scores_tensor if isinstance(scores_tensor, Scores) else Scores.of_matrix(scores_tensor)
-        self._note(scores, positive_i.to(places.device), places)
+        self._note(as_scores(scores_tensor), positive_i.to(places.device), places)
         self.seconds += perf_counter() - start
 
     def _note(self, scores: Scores, target, places) -> None:

@@ -134,7 +134,7 @@ def finish(folder: Path, specification: dict[str, Any], trainer, loaders: tuple,
     seconds = time.perf_counter() - start - collector.seconds
     ranks = collector.ranks(test, context)
     write_atomically(folder / RANKS, ranks.to_bytes())
-    result = result_of(config, trainer, metrics)._asdict()
+    result = result_of(config, trainer, metrics, ranks.tie_share)._asdict()
     result["history"] = [epoch._asdict() for epoch in trainer.history]
     result["checkpoint"] = os.path.relpath(result["checkpoint"], folder)
     write_json(
@@ -145,7 +145,6 @@ def finish(folder: Path, specification: dict[str, Any], trainer, loaders: tuple,
             "users": len(ranks.user),
             "test_seconds": seconds,
             "seconds": sum(e.train_seconds + (e.valid_seconds or 0) for e in trainer.history) + seconds,
-            "tie_share": ranks.tie_share,
             "remaining": protocol.remaining(config),
             "computed": is_computed(config),
             "peak_memory": peak_memory(),
