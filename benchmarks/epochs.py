@@ -92,10 +92,12 @@ def table(found: dict[str, dict[str, float]]) -> str:
 
 
 def about(args: argparse.Namespace) -> str:
+    from recbole_attn.compare.machine import processor
+
     sizes = ", ".join(f"{key} {value}" for key, value in args.settings.items())
     return (
         f"# Epochs\n\n`python benchmarks/epochs.py {' '.join(sys.argv[1:])}`\n\n{sizes}; medians of {args.repeats} "
-        f"processes, rows in turn; {args.threads} threads, {os.cpu_count()} cores, {platform.machine()}, Python "
+        f"processes, rows in turn; {args.threads} threads, {os.cpu_count()} cores, {processor()}, Python "
         f"{platform.python_version()}, torch {version('torch')}. Load when it began: {os.getloadavg()[0]:.1f}.\n"
     )
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import platform
 import statistics
 import sys
 import tempfile
@@ -154,6 +153,8 @@ def draw(points: list[Point], file: Path) -> None:
 
 
 def main() -> None:
+    from recbole_attn.compare.machine import processor
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["SASRec", "AttnSASRec", "ACTSR", "AWRSR", "FAIR"])
     parser.add_argument("--lengths", nargs="*", type=int, default=[25, 50, 100, 200, 400])
@@ -173,7 +174,7 @@ def main() -> None:
         writer.writerows([Point._fields, *points])
     about = (
         f"# Scaling\n\n`python benchmarks/scaling.py {' '.join(sys.argv[1:])}`\n\nMedians of {args.repeats} processes; "
-        f"{args.threads} threads, {platform.machine()}, torch {version('torch')}.\n"
+        f"{args.threads} threads, {processor()}, torch {version('torch')}.\n"
     )
     (RESULTS / f"{args.name}.md").write_text(about + table(points), encoding="utf-8")
     draw(points, RESULTS / f"{args.name}.png")

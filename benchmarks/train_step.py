@@ -24,7 +24,6 @@ import argparse
 import csv
 import importlib
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -244,6 +243,8 @@ def report(sizes: list[list[Row]], tables: dict[str, list[str]]) -> str:
 
 
 def write(args: argparse.Namespace, sizes: list[list[Row]], tables: dict[str, list[str]]) -> None:
+    from recbole_attn.compare.machine import processor
+
     with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["model", "layers", "length", "parameters", "turn", *sizes[0][0].turns])
@@ -254,7 +255,7 @@ def write(args: argparse.Namespace, sizes: list[list[Row]], tables: dict[str, li
         f"# Training and evaluation steps\n\n`{' '.join(['python benchmarks/train_step.py', *sys.argv[1:]])}`\n\n"
         f"Batch {args.batch}, {args.heads} heads, hidden size {args.hidden}, {args.items} items, full histories; "
         f"medians of {args.repeats} processes of {args.steps} steps. {args.device}, {args.threads} threads, "
-        f"{platform.machine()}, torch {version('torch')}; anomaly mode {'on' if args.anomaly else 'off'}.\n"
+        f"{processor()}, torch {version('torch')}; anomaly mode {'on' if args.anomaly else 'off'}.\n"
     )
     (RESULTS / f"{args.name}.md").write_text(about + report(sizes, tables), encoding="utf-8")
 
