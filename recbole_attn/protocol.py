@@ -150,11 +150,16 @@ def _require_times(config, dataset) -> None:
 
 
 def are_positions(users: np.ndarray, times: np.ndarray) -> bool:
-    """Do the times count the rows, or do most users begin at one and the same time, as only counts do?"""
+    """Do the times count the rows, or those of each user? Filters may have taken rows out since they were counted.
+
+    Then the times go up by one, users come one after another in them, or most begin at one and the same time.
+    """
     if (np.diff(np.sort(times)) == 1).all():
         return True
     first = pd.Series(times).groupby(users).min()
-    return bool(len(first) > 1 and first.value_counts().iloc[0] > len(first) / 2)
+    in_time = users[np.argsort(times, kind="stable")]
+    one_after_another = len(first) > 2 and 1 + (np.diff(in_time) != 0).sum() == len(first)
+    return bool(one_after_another or (len(first) > 1 and first.value_counts().iloc[0] > len(first) / 2))
 
 
 def _by_target(config, phase: str, loader):

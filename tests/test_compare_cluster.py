@@ -218,6 +218,26 @@ def test_trials_at_one_time_are_as_many_as_threads_and_resources_of_the_workers_
     assert Cluster(client, "tcp://host:8786", resources).at_once == at_once
 
 
+@pytest.mark.parametrize(
+    ("gpus", "resources", "device"),
+    [("11", None, "cuda"), ("00", None, "cpu"), ("01", {"GPU": 1}, "cuda"), ("01", {"CPU": 1}, None)],
+)
+def test_trials_are_planned_for_the_device_of_the_workers_that_can_take_them(gpus, resources, device):
+    workers = {
+        f"w{number}": {"nthreads": 1, "resources": {"CPU": 1, "GPU": int(gpu)}} for number, gpu in enumerate(gpus)
+    }
+    client = SimpleNamespace(
+        scheduler_info=lambda: {"workers": workers},
+        run=lambda ask, workers: {name: gpus[int(name[1:])] == "1" for name in workers},
+    )
+    cluster = Cluster(client, "tcp://host:8786", resources)
+    if device is None:
+        with pytest.raises(UserError, match="some workers of the cluster have a GPU and some have none"):
+            cluster.device()
+    else:
+        assert cluster.device() == device
+
+
 def test_a_trial_on_a_cluster_has_the_threads_it_asks_for_and_the_gpus_of_its_worker(folder, monkeypatch):
     plan = read_plan(options(folder, model="Pop", seeds=1))
     (trial,) = trials_of(plan, plan.rows[0])

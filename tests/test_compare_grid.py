@@ -50,6 +50,12 @@ def test_a_grid_of_no_row_is_refused(folder, capsys):
     assert "tune.SASRek: there is no such row; the rows are Pop, BPR" in line
 
 
+def test_a_grid_of_seeds_is_refused(folder):
+    plan = read_plan(tuned(folder, Pop={"seed": [1, 2]}))
+    with pytest.raises(UserError, match=r"row Pop: seed = 1 \(tune.Pop\): all rows have the same seeds"):
+        grids(plan)
+
+
 def test_a_setting_of_a_grid_that_the_model_lacks_is_refused(folder):
     plan = read_plan(tuned(folder, Pop={"n_heads": [1]}))
     with pytest.raises(UserError, match="row Pop: setting 'n_heads'"):

@@ -134,6 +134,24 @@ def test_times_that_are_mere_positions_cannot_be_split_along_time(folder, model,
         protocol.loaders(config, protocol.load(config))
 
 
+@pytest.mark.parametrize("by_user", [True, False])
+def test_positions_are_known_after_filters_have_taken_rows_out(folder, by_user):
+    """A file of users one after another, with the numbers of its lines for times; and the same in order of time."""
+    users = [user for user in range(20) for _ in range(2 + user % 7)]
+    rows = [(f"u{user}", f"i{line % 25}", line) for line, user in enumerate(users)]
+    if not by_user:
+        draw = np.random.default_rng(0).permutation(len(rows))
+        rows = [(*rows[line][:2], place) for place, line in enumerate(draw)]
+    write_timed(folder, rows, name="lines")
+    values = {**TINY, "data_path": str(folder), "eval_args": {"split": {"TS": [0.6, 0.2, 0.2]}}}
+    config = load_settings("Pop", "lines", config_dict={**values, "user_inter_num_interval": "[5,inf)"}).config
+    if by_user:
+        with pytest.raises(UserError, match="mere positions"):
+            protocol.loaders(config, protocol.load(config))
+    else:
+        protocol.loaders(config, protocol.load(config))
+
+
 def test_time_order_by_file_cannot_be_split_along_time(folder):
     with pytest.raises(UserError, match="mere positions"):
         prepared(folder, "Pop", {"TS": [0.6, 0.2, 0.2]}, time_order="file")
@@ -177,9 +195,12 @@ def test_means_over_rows_are_the_metrics_that_recbole_reports(folder, model, spl
     attention = {"hidden_size": 8, "inner_size": 8} if model == "AWRSR" else {}
     settings = {**TINY, **attention, "data_path": str(folder), "metrics": ALL_METRICS, "eval_args": {"split": split}}
     specification = {"row": model, "model": model, "dataset": "timed", "seed": 1, "settings": settings}
-    (tmp_path / "trial.json").write_text(json.dumps({**specification, "key": "", "compared": {}, "config": {}}))
+    whole = {**specification, "key": "", "compared": {}, "config": {"device": "cpu"}}
+    (tmp_path / "trial.json").write_text(json.dumps(whole))
     execute(tmp_path)
     ranks = Ranks.from_file(tmp_path / "ranks.npz")
+    tested = triples(prepared(folder, model, split)[2][2])
+    assert sorted(zip(ranks.user, ranks.target)) == sorted((user, item) for user, item, _ in tested)
     result = json.loads((tmp_path / "result.json").read_text())
     assert ranks.metrics.keys() == result["test"].keys()
     for name, column in ranks.metrics.items():

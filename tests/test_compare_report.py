@@ -26,11 +26,12 @@ from recbole_attn.compare.report.html import to_html
 from recbole_attn.compare.report.markdown import to_markdown
 from recbole_attn.compare.report.sweeps import sweeps
 from recbole_attn.compare.report.tabular import escape
-from recbole_attn.compare.report.warnings import _seeds
+from recbole_attn.compare.report.warnings import _seeds, warnings
 from recbole_attn.compare.store import Store, write_json
 from recbole_attn.compare.trial import report_progress
 from recbole_attn.compare.trials import trials_of
 
+ALONG_TIME = {"split": {"TS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO"}
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -175,7 +176,7 @@ def test_a_row_that_is_trained_in_one_pass_says_so_wherever_it_is_shown(tmp_path
     shown |= {"terminal": printed, "figure": (found / "figures" / "chains-cost.svg").read_text()}
     for place, text in shown.items():
         assert "velox (one pass)" in text, place
-        assert not re.search(r"\bquick\b(?! \(one pass\))", text), place
+        assert not re.search(r"(?<!-)\bvelox\b(?! \(one pass\))", text), place
         assert "prefixes (one" not in text and "in one pass (one" not in text, place
     assert "Against velox (one pass) on chains" in shown["report.md"]
 
@@ -264,6 +265,60 @@ def test_the_seeds_that_count_are_those_that_finished():
     (one,) = seeds_warned_of(5, Pop=5, BPR=2)
     assert one == "Fewer than 3 seeds (BPR: 2): their spread says little; the same command tries the others again."
     assert "(Pop: 2, BPR: 1)" in seeds_warned_of(2, Pop=2, BPR=1)[0]
+
+
+def doubts_of(eval_args, **seconds):
+    """What is warned of where the seeds of each row took so many seconds an epoch."""
+    data, protocol = {"items": 9, "test rows": 4}, {"eval_args": {"mode": "full", **eval_args}, "epochs": 9}
+    lines = {
+        name: [
+            {"seconds_per_epoch": took, "data": data, "data_digest": "a", "stop_reason": "", "computed": False}
+            for took in epochs
+        ]
+        for name, epochs in seconds.items()
+    }
+    finished = [SimpleNamespace(name=name, results=made, average=lambda _: 0) for name, made in lines.items()]
+    table = SimpleNamespace(finished=finished, protocol=protocol)
+    return lambda: warnings(SimpleNamespace(plan=SimpleNamespace(seeds=3, tune={}, rows=[])), table), lines
+
+
+def test_rows_that_were_tested_on_different_data_are_named():
+    say, lines = doubts_of(ALONG_TIME, Pop=[1, 1, 1], BPR=[1, 1, 1])
+    assert say() == []
+    lines["BPR"][1]["data"] = {"items": 8, "test rows": 4}
+    (doubt,) = say()
+    assert doubt.startswith("Rows were tested on different data")
+    assert "Pop, BPR (9 items, 4 test rows, files a); BPR (8 items, 4 test rows, files a)" in doubt
+
+
+def test_costs_of_a_busy_machine_are_doubted():
+    assert doubts_of(ALONG_TIME, Pop=[1, 1.4, 1.2])[0]() == []
+    (doubt,) = doubts_of(ALONG_TIME, Pop=[1, 1, 1], BPR=[2, 4, 3])[0]()
+    assert doubt.startswith("Costs are no measure of speed") and doubt.endswith(": BPR (2 to 4).")
+
+
+@pytest.mark.parametrize(
+    ("split", "leaks"),
+    [
+        ({"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO"}, "Leave-one-out leaks across time"),
+        ({"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO"}, "This split leaks across time"),
+        ({"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "none", "order": "TO"}, ""),
+        (ALONG_TIME, ""),
+    ],
+)
+def test_every_split_that_leaks_across_time_says_so(split, leaks):
+    doubts = doubts_of(split, Pop=[1, 1, 1])[0]()
+    assert [doubt[: len(leaks)] for doubt in doubts] == ([leaks] if leaks else [])
+
+
+def test_a_row_may_have_any_name(tmp_path, monkeypatch):
+    write_chains(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    fork_trials(monkeypatch)
+    (tmp_path / "rows.yaml").write_text("compare: {rows: {'A $\\foo$': {model: Pop}, _base: {model: BPR}}}")
+    assert run(tmp_path, config_files=tmp_path / "rows.yaml")[1] == 0
+    drawn = (tmp_path / "results" / "rows" / "figures" / "chains-cost.svg").read_text()
+    assert "A $\\foo$" in drawn and "_base" in drawn
 
 
 def chromium(folder, *arguments):

@@ -23,7 +23,7 @@ from recbole_attn import acceleration
 from recbole_attn.cli import main
 from recbole_attn.compare import schedule
 from recbole_attn.compare.command import compare
-from recbole_attn.compare.fingerprint import PACKAGE
+from recbole_attn.compare.fingerprint import PACKAGE, data_digest
 from recbole_attn.compare.plan import read_plan
 from recbole_attn.compare.schedule import death
 from recbole_attn.compare.store import Store
@@ -318,6 +318,12 @@ WRONG = [
     ({"topk": "[1, 10]"}, "holds results of another protocol: topk = [1, 5, 10, 20] there, [1, 10] here"),
     ({"Pop.epochs": 9}, "holds results of another protocol: epochs = 2 there, 9 here"),
     ({"Pop.epochs": 9, "name": "new"}, "row SASRec: epochs = 2, but 9 in the other rows; all rows need the same"),
+    (
+        {"Pop.user_inter_num_interval": "[9,inf)", "name": "new"},
+        "row SASRec: user_inter_num_interval = [0,inf), but [9,inf) in the other rows; all rows need the same",
+    ),
+    ({"Pop.eval_step": 2, "name": "new"}, "row SASRec: eval_step = 1, but 2 in the other rows"),
+    ({"SASRec.seed": 3}, "row SASRec: seed = 3 (command line, SASRec): all rows have the same seeds"),
     ({"engine": "ray"}, "engine = 'ray' (command line) is not allowed: it must be dask"),
     (
         {"metrics": "[GAUC,NDCG]", "valid_metric": "GAUC", "name": "new"},
@@ -339,10 +345,18 @@ WRONG = [
     ({"eval_args.split": "{LS: valid_only}"}, "eval_args.split = {'LS': 'valid_only'}: leaves no rows to test on"),
     ({"eval_args.split": "{RS: [.8, .2, 0]}"}, "eval_args.split = {'RS': [0.8, 0.2, 0]}: leaves no rows to test on"),
     (
-        {"model": "SASRec,BPR", "eval_args.split": "{RS: [.8, .1, .1]}", "eval_args.mode": "uni10"},
+        {"model": "BPR,Pop", "eval_args.split": "{RS: [.8, .1, .1]}", "eval_args.mode": "uni10"},
         "row BPR: eval_args.mode = uni10: sampled candidates and several targets of one user",
     ),
+    (
+        {"model": "SASRec,AWRSR", "eval_args.split": "{RS: [.8, .1, .1]}", "eval_args.mode": "uni10"},
+        "row SASRec: eval_args.mode = uni10: sampled candidates and several targets of one user",
+    ),
     ({"engine": "dask"}, "needs the address of its scheduler"),
+    (
+        {"engine": "dask", "address": "tls://localhost:1"},
+        "address = tls://localhost:1: no Dask scheduler answers there",
+    ),
     ({"engine": "dask", "resources": "{CPU: many}"}, "resources.CPU = 'many': must be a number from 0 up"),
     ({"engine": "dask", "resources": "{GPU: -1}"}, "resources.GPU = -1: must be a number from 0 up"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
@@ -440,6 +454,56 @@ def test_a_split_along_time_of_times_runs(folder, started):
     run(folder, model="Pop,SASRec", dataset="timed", **{"eval_args.split": "{TS: [.8, .1, .1]}"})
     assert len(started) == 2
     assert {row for row, _ in results(folder, "timed")} == {"Pop", "SASRec"}
+
+
+def test_a_protocol_noted_before_a_setting_was_part_of_it_still_holds_its_rows_together(folder, started, capsys):
+    run(folder, model="Pop", seeds=1)
+    file = folder / "results" / "chains" / "protocol.json"
+    noted = json.loads(file.read_text())
+    del noted["chains"]["eval_step"]
+    file.write_text(json.dumps(noted))
+    line = mistake(arguments(folder, model="Pop,SASRec", seeds=1, **{"SASRec.eval_step": 2}), capsys)
+    assert "row SASRec: eval_step = 2, but 1 in the other rows" in line
+    run(folder, model="Pop,SASRec", seeds=1)
+    assert json.loads(file.read_text())["chains"]["eval_step"] == 1
+
+
+def test_a_result_is_kept_under_the_hash_of_the_data_it_was_made_of_alone(folder, started, monkeypatch):
+    change = schedule.start
+
+    def start(*arguments):
+        with (folder / "chains" / "chains.inter").open("a") as file:
+            file.write("u0\ti0\t99\n")
+        data_digest.cache_clear()  # which a forked trial has of the command
+        return change(*arguments)
+
+    monkeypatch.setattr(schedule, "start", start)
+    text, failed = run(folder, model="Pop,BPR", seeds=1)
+    assert failed == 2
+    assert "code or data were changed since this command began; give it again" in text
+    monkeypatch.setattr(schedule, "start", change)
+    assert run(folder, model="Pop,BPR", seeds=1)[1] == 0
+
+
+def test_a_trial_refuses_another_device_than_the_one_in_its_hash(folder, started):
+    plan = read_plan(options(folder, model="Pop", seeds=1))._replace(device="cuda")
+    (trial,) = trials_of(plan, plan.rows[0])
+    assert trial.config["device"] == "cuda"
+    assert trials_of(plan._replace(device=None), plan.rows[0])[0].key != trial.key
+    store = Store(folder / "results" / "chains")
+    assert schedule.start(store.prepare(trial)).wait() == 1
+    assert store.failure(trial) == "this process computes on cpu, not on cuda, as it was to"
+
+
+def test_a_trial_that_cannot_be_removed_is_not_taken_for_run_again(folder, started, capsys, monkeypatch):
+    run(folder, model="Pop", seeds=1)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("recbole_attn.compare.store.shutil.rmtree", refuse)
+    line = mistake(arguments(folder, model="Pop", seeds=1, rerun=True), capsys)
+    assert "cannot be written to (Permission denied)" in line
 
 
 def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):

@@ -28,6 +28,7 @@ class Board:
         self.stream = sys.stderr if stream is None else stream
         self._live = self.stream.isatty()
         self._drawn, self._next = 0, 0.0
+        self._seconds: dict[str, float] = {}  # that finished trials took
         self._states = {trial.key: self._state(trial, ()) for trial in trials}
         if self._states and not self._live:
             self._say(self._summary())
@@ -46,7 +47,10 @@ class Board:
     def _state(self, trial: Trial, running) -> str:
         if trial.key in running:
             return "running"
-        if self.store.result(trial):
+        if trial.key in self._seconds:
+            return "done"
+        if result := self.store.result(trial):
+            self._seconds[trial.key] = result["seconds"]
             return "done"
         return "failed" if self.store.failure(trial) else "waiting"
 
@@ -120,7 +124,7 @@ class Board:
         return {group: sum(values) / len(values) for group, values in found.items()}
 
     def _took(self, trial: Trial) -> float | None:
-        return (self.store.result(trial) or {}).get("seconds")
+        return self._seconds.get(trial.key)
 
     def _limit(self, trial: Trial) -> float | None:
         progress = self.store.progress(trial)

@@ -62,6 +62,28 @@ class Cluster:
         """How many trials the workers run at one time."""
         return sum(_room(worker, self.resources or {}) for worker in _workers(self.client).values())
 
+    def device(self) -> str:
+        """The type of the device that the workers which can take a trial have.
+
+        Raises:
+            UserError: they lack PyTorch; or some have a GPU and some have none, and a trial's hash could not tell which
+                it ran on.
+        """
+        able = [name for name, worker in _workers(self.client).items() if _offers(worker, self.resources or {})]
+        try:
+            has_gpu = self.client.run(_has_gpu, workers=able)
+        except ImportError as error:
+            raise UserError(
+                f"address = {self.address}: workers fail to import ({error}); install the same there"
+            ) from error
+        found = {"cuda" if has else "cpu" for has in has_gpu.values()}
+        if len(found) > 1:
+            raise UserError(
+                "resources: some workers of the cluster have a GPU and some have none; start those of one kind with "
+                "--resources 'GPU=1', or 'CPU=4', and ask for that, as in --resources='{GPU: 1}'"
+            )
+        return found.pop()
+
     def _require_scheduler(self, done: Sequence[Any]) -> None:
         """Nobody but Dask cancels a task while it is waited for: when the connection is lost."""
         if self.client.status != "running" or any(future.status == "cancelled" for future in done):
@@ -108,13 +130,25 @@ def connect(address: str | None, resources: dict[str, float] | None = None) -> I
         raise UserError("engine = dask: needs the address of its scheduler, as in --address=tcp://host:8786")
     try:
         client = Client(address, timeout=_PATIENCE)
-    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as error:  # TimeoutError is an OSError
         raise UserError(
-            f"address = {address}: no Dask scheduler answers there; start one with `dask scheduler`"
+            f"address = {address}: no Dask scheduler answers there ({' '.join(str(error).split())}); start one with "
+            "`dask scheduler`, whose address begins with tcp://"
         ) from error
     with client:
         _require_workers(address, _workers(client), resources or {})
         yield Cluster(client, address, resources)
+
+
+def _has_gpu() -> bool:
+    """Does this process, a worker, see a GPU?"""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _offers(worker: dict[str, Any], resources: dict[str, float]) -> bool:
+    return all(worker.get("resources", {}).get(name, 0) >= amount for name, amount in resources.items())
 
 
 def _workers(client) -> dict[str, Any]:
@@ -133,6 +167,6 @@ def _require_workers(address: str, workers: dict[str, Any], resources: dict[str,
     """A task that no worker can take would wait for ever."""
     if not workers:
         raise UserError(f"address = {address}: the cluster has no workers; start one with `dask worker {address}`")
-    offers = [worker.get("resources", {}) for worker in workers.values()]
-    if not any(all(offer.get(name, 0) >= amount for name, amount in resources.items()) for offer in offers):
+    if not any(_offers(worker, resources) for worker in workers.values()):
+        offers = [worker.get("resources", {}) for worker in workers.values()]
         raise UserError(f"resources = {resources}: no worker of the cluster offers them; it has {offers}")

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from recbole_attn.compare.board import Board
 from recbole_attn.compare.cluster import connect
-from recbole_attn.compare.grid import choose, grids
+from recbole_attn.compare.grid import Candidate, choose, grids
 from recbole_attn.compare.outcome import check_labels, gather
-from recbole_attn.compare.plan import read_plan
+from recbole_attn.compare.plan import Plan, read_plan
 from recbole_attn.compare.report import write_report
 from recbole_attn.compare.report.terminal import terminal
 from recbole_attn.compare.schedule import run_here
@@ -23,11 +23,15 @@ from recbole_attn.errors import UserError
 
 
 class Runner(NamedTuple):
-    """What runs trials, how many at one time, and what refuses trials that it could not run."""
+    """What runs trials, how many at one time, what refuses trials that it could not run, and the device they run on.
+
+    `device` is its type; None for what the settings choose on this machine.
+    """
 
     run: Callable[..., None]
     at_once: int
     check: Callable[[Sequence[Trial]], None]
+    device: str | None = None
 
 
 def compare(options: Mapping[str, Any]) -> tuple[str, int]:
@@ -38,27 +42,36 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     plan = read_plan(options)
-    tuned = grids(plan)
-    default = {row.name: trials_of(plan, row) for row in plan.rows}
-    candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
-    store = Store(plan.folder)
-    with store.locked():
-        with runner(options) as chosen:
-            asked = [*(trial for trials in default.values() for trial in trials), *candidates]
-            check_labels(asked)
-            check_splits([trial for trial in asked if not store.result(trial)])
-            session = Session(store, chosen, _option(options, "rerun"))
-            session.check([*candidates, *(t for name, trials in default.items() if name not in tuned for t in trials)])
-            store.check_protocol(asked)
-            session.run(candidates, stage="the grid")
-            best = {name: choose(store, grid) for name, grid in tuned.items()}
-            trials = {row.name: trials_of(plan, row, best.get(row.name)) for row in plan.rows}
-            # A row has no trial on a data set where its whole grid failed: its defaults are not what was asked for.
-            settled = {row.name: best.get(row.name, plan.datasets) for row in plan.rows}
-            session.run([trial for name, row in trials.items() for trial in row if trial.dataset in settled[name]])
-        outcome = gather(plan, store, trials, tuned)
-        files = write_report(outcome, store.folder)
+    with runner(options) as chosen:
+        plan = plan._replace(device=chosen.device)
+        tuned = grids(plan)
+        default = {row.name: trials_of(plan, row) for row in plan.rows}
+        store = Store(plan.folder)
+        with store.locked():
+            trials = _run(plan, tuned, default, Session(store, chosen, _option(options, "rerun")))
+            outcome = gather(plan, store, trials, tuned)
+            files = write_report(outcome, store.folder)
     return terminal(outcome, files), outcome.failed
+
+
+def _run(
+    plan: Plan, tuned: Mapping[str, list[Candidate]], default: Mapping[str, list[Trial]], session: Session
+) -> dict[str, list[Trial]]:
+    """Run what is missing, grids first. Returns the trials of each row, with the settings that validation chose."""
+    store = session.store
+    candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
+    asked = [*(trial for trials in default.values() for trial in trials), *candidates]
+    check_labels(asked)
+    check_splits([trial for trial in asked if not store.result(trial)])
+    session.check([*candidates, *(t for name, trials in default.items() if name not in tuned for t in trials)])
+    store.check_protocol(asked)
+    session.run(candidates, stage="the grid")
+    best = {name: choose(store, grid) for name, grid in tuned.items()}
+    trials = {row.name: trials_of(plan, row, best.get(row.name)) for row in plan.rows}
+    # A row has no trial on a data set where its whole grid failed: its defaults are not what was asked for.
+    settled = {row.name: best.get(row.name, plan.datasets) for row in plan.rows}
+    session.run([trial for name, row in trials.items() for trial in row if trial.dataset in settled[name]])
+    return trials
 
 
 @contextlib.contextmanager
@@ -70,7 +83,8 @@ def runner(options: Mapping[str, Any]) -> Iterator[Runner]:
     """
     if options.get("engine"):
         with connect(options.get("address"), options.get("resources")) as cluster:
-            yield Runner(cluster.run, cluster.at_once, lambda trials: None)  # a worker's device is its trials' matter
+            # What a worker's device cannot is found by the trial.
+            yield Runner(cluster.run, cluster.at_once, lambda trials: None, cluster.device())
         return
     for name in ("address", "resources"):
         if options.get(name):

@@ -71,7 +71,10 @@ class Table(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """One setting of a grid and what validation said of it; None where it failed, for that reason."""
+    """One setting of a grid and what validation said of it; None where it failed, for that reason.
+
+    `row` is its name as tables show it.
+    """
 
     row: str
     dataset: str
@@ -198,7 +201,9 @@ def _tried(store: Store, row: str, candidates: Sequence[Candidate]) -> list[Trie
         for position, candidate in enumerate(candidates):
             trial, score = candidate.trials[number], scores[position]
             reason = "" if score is not None else _no_score(store, trial)
-            tried.append(Tried(row, trial.dataset, candidate.point, score, position == first, reason))
+            tried.append(
+                Tried(label(row, trial.compared), trial.dataset, candidate.point, score, position == first, reason)
+            )
     return tried
 
 

@@ -33,6 +33,7 @@ class Plan(NamedTuple):
         seeds: how many; the first one is the setting `seed`.
         baseline: name of the row that the others are compared with.
         tune: row name -> grid, as it stands in the YAML file.
+        device: type of the device that trials run on; None for this machine's.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
     seeds: int
     baseline: str
     tune: dict[str, Any]
+    device: str | None = None
 
 
 def is_comparison(options: Mapping[str, Any]) -> bool:

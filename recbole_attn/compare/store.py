@@ -123,7 +123,8 @@ class Store:
 
     def forget(self, trial: Trial) -> None:
         """Remove all that is known of a trial."""
-        shutil.rmtree(self.of(trial), ignore_errors=True)
+        with writing(self.of(trial)), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.of(trial))
 
     def check_protocol(self, trials: list[Trial]) -> None:
         """Note the protocol of each data set, or compare it with the one that was noted.
@@ -136,15 +137,16 @@ class Store:
         noted = dict(earlier)
         for trial in trials:
             asked = json.loads(json.dumps(trial.protocol))
-            known = noted.setdefault(trial.dataset, asked)
+            known = noted[trial.dataset] = {**asked, **noted.get(trial.dataset, {})}
             for name, value in asked.items():
-                if known.get(name) != value:
-                    raise UserError(self._contradiction(trial, name, known.get(name), value, set(earlier)))
+                if known[name] != value:
+                    there = name in earlier.get(trial.dataset, {})
+                    raise UserError(self._contradiction(trial, name, known[name], value, there))
         if noted != earlier:
             write_json(file, noted)
 
-    def _contradiction(self, trial: Trial, name: str, known: Any, value: Any, earlier: set[str]) -> str:
-        if trial.dataset in earlier:
+    def _contradiction(self, trial: Trial, name: str, known: Any, value: Any, there: bool) -> str:
+        if there:
             return (
                 f"{self.folder} holds results of another protocol: {name} = {known} there, {value} here; "
                 "choose another --name"

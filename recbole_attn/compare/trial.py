@@ -22,8 +22,8 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from recbole_attn import protocol
 from recbole_attn.compare.distributed import join, share, with_sharing
-from recbole_attn.compare.fingerprint import data_digest
-from recbole_attn.compare.machine import machine, peak_memory
+from recbole_attn.compare.fingerprint import data_digest, fingerprint
+from recbole_attn.compare.machine import commit, machine, peak_memory
 from recbole_attn.compare.ranks import Context, RankCollector
 from recbole_attn.compare.store import (
     FAILURE,
@@ -53,13 +53,26 @@ def main(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the process of a command that was killed may still be at it
         if finished(folder):
             return 0
+        commit()  # of the code that is imported now; the record is written when the trial ends
         try:
+            require_unchanged(read_json(folder / SPECIFICATION) or {})
             execute(folder)
         except (Exception, KeyboardInterrupt) as error:
             traceback.print_exc()
             write_json(folder / FAILURE, {"reason": reason(error)})
             return 1
     return 0
+
+
+def require_unchanged(specification: dict[str, Any]) -> None:
+    """The hash that the trial is kept under must be that of the code and the data it finds.
+
+    Raises:
+        UserError: they were changed since the command began.
+    """
+    config = specification["config"]
+    if fingerprint(specification["model"], config, Path(config["data_path"])) != specification["key"]:
+        raise UserError("code or data were changed since this command began; give it again")
 
 
 def reason(error: BaseException) -> str:
@@ -79,7 +92,11 @@ def reason(error: BaseException) -> str:
 def execute(folder: Path) -> None:
     """Train to the end, from the last checkpoint where there is one, test, and write what came out."""
     specification = read_json(folder / SPECIFICATION) or {}
-    processes = configure(specification, folder)["nproc"] or 1
+    config = configure(specification, folder)
+    planned = specification["config"]["device"]
+    if config["device"].type != planned:
+        raise UserError(f"this process computes on {config['device'].type}, not on {planned}, as it was to")
+    processes = config["nproc"] or 1
     if processes == 1:
         execute_as(0, folder)
         return
@@ -159,7 +176,7 @@ def finish(folder: Path, specification: dict[str, Any], trainer, loaders: tuple,
 def configure(specification: dict[str, Any], folder: Path):
     """The Config of a trial; nothing in it is drawn on a screen."""
     settings = {**specification["settings"], "show_progress": False}
-    if GPUS in os.environ:
+    if GPUS in os.environ and settings.get("gpu_id") != "":  # which asks for the CPU
         settings["gpu_id"] = os.environ[GPUS]
     config = load_settings(specification["model"], specification["dataset"], layers=[Layer("trial", settings)]).config
     config["checkpoint_dir"] = str(folder / "training")

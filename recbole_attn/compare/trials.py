@@ -25,7 +25,11 @@ from recbole_attn.model import MODELS
 from recbole_attn.model.named_files import named_files
 from recbole_attn.run import build_on_two_items
 
-STRICT = ("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step")
+STRICT = (
+    *("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step"),
+    *("eval_step", "benchmark_filename", "rm_dup_inter", "val_interval", "filter_inter_by_user_or_item"),
+    *("user_inter_num_interval", "item_inter_num_interval"),
+)
 COMPARED = (
     *("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "loss_type", "train_neg_sample_args"),
     *("learner", "learning_rate", "weight_decay", "training"),
@@ -65,11 +69,22 @@ def trials_of(plan: Plan, row: Row, chosen: Mapping[str, Layer] | None = None, s
         trials = []
         for dataset in plan.datasets:
             top = [chosen[dataset]] if chosen and dataset in chosen else []
+            _refuse_own_seed([*row.layers, *top])
             layers = [*_shared(plan, row, dataset), *row.layers, *top]
-            trials += _on_dataset(row, dataset, layers, seeds or plan.seeds)
+            trials += _on_dataset(plan, row, dataset, layers, seeds or plan.seeds)
         return trials
     except UserError as error:
         raise UserError(f"row {row.name}: {error}") from error
+
+
+def _refuse_own_seed(layers: Sequence[Layer]) -> None:
+    """Seeds are repetitions: one that a row chose for itself would be chosen, or compared, for its luck."""
+    for layer in layers:
+        if "seed" in layer.values:
+            raise UserError(
+                f"seed = {layer.values['seed']} ({layer.origin}): all rows have the same seeds; say --seed=2020 and "
+                "--seeds for all of them"
+            )
 
 
 def _shared(plan: Plan, row: Row, dataset: str) -> list[Layer]:
@@ -100,8 +115,10 @@ def _require_fitting(model: str) -> None:
         raise UserError(f"{model} is a {recbole_models()[model]} model; sequential and general ones can be compared")
 
 
-def _on_dataset(row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> list[Trial]:
+def _on_dataset(plan: Plan, row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> list[Trial]:
     config = load_settings(row.model, dataset, layers=layers).config
+    if plan.device is not None:
+        config["device"] = torch.device(plan.device if config["gpu_id"] else "cpu")
     if config["eval_type"] != EvaluatorType.RANKING:
         raise UserError(f"metrics = {config['metrics']}: a comparison needs ranking metrics, such as NDCG")
     if not has_rows(config["valid_metric"]):
@@ -137,7 +154,7 @@ def _check_test(config) -> None:
     ((way, how),) = split.items()
     if how == "valid_only" or (way != "LS" and not how[2]):
         raise UserError(f"eval_args.split = {split}: leaves no rows to test on; use LS: valid_and_test or three ratios")
-    if protocol.is_general(config) and mode != "full" and way != "LS":
+    if mode != "full" and way != "LS":
         raise UserError(
             f"eval_args.mode = {mode}: sampled candidates and several targets of one user, which {way} leaves to "
             f"{config['model']}; use eval_args.mode=full or split LS"

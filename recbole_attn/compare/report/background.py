@@ -22,7 +22,7 @@ def background(outcome: Outcome) -> list[Section]:
 
 
 def _protocol(outcome: Outcome, table: Table) -> list[Text | Grid]:
-    shared = [f"{name}: {_shown(value)}" for name, value in table.protocol.items()]
+    shared = [f"{name}: {_shown(value)}" for name, value in table.protocol.items() if value is not None]
     shared.append(f"seeds: {outcome.plan.seeds}, from the setting `seed` upwards")
     shared.append("seen items stay among the candidates, in every row")
     blocks: list[Text | Grid] = [Text(f"Shared by every row on {table.dataset}:", shared)]

@@ -155,6 +155,11 @@ def style_of(number: int) -> dict[str, Any]:
     }
 
 
+def _label(line: Line) -> str:
+    """Its name as matplotlib writes it: `$` begins mathematics there, and a leading `_` hides."""
+    return re.sub("^_", "\u200b_", line.name.replace("$", r"\$"))
+
+
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     """Over seeds; of one seed the deviation is nan, for which no bar is drawn."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
@@ -165,7 +170,7 @@ def _cost(axes, table: Table, metric: str) -> None:
         look = {**style_of(number), "linestyle": "none", "markersize": 7}
         sd = line.sd(metric)
         axes.errorbar(
-            line.average("seconds"), line.mean(metric), yerr=None if sd != sd else sd, label=line.name, **look
+            line.average("seconds"), line.mean(metric), yerr=None if sd != sd else sd, label=_label(line), **look
         )
     axes.set_xscale("log")
     axes.set_xlabel("time for one seed, seconds")
@@ -200,7 +205,7 @@ def _curves(axes, table: Table, metric: str, places: Callable[[list[dict]], Iter
             if not measured:
                 continue
             look = {**style_of(number), "marker": _MARKERS[number % len(_MARKERS)] if len(measured) == 1 else None}
-            axes.plot(*zip(*measured), label=line.name if order == 0 else None, linewidth=1.1, **look)
+            axes.plot(*zip(*measured), label=_label(line) if order == 0 else None, linewidth=1.1, **look)
     axes.set_ylabel(f"validation {metric_name(metric)}")
 
 
@@ -217,7 +222,7 @@ def _by_popularity(axes, table: Table, metric: str) -> None:
 def _by_group(axes, table: Table, metric: str, column: str) -> None:
     edges = group_edges(getattr(table.finished[0].ranks[0], column))
     for number, line in enumerate(table.finished):
-        axes.plot(group_means(line, metric, column, edges), label=line.name, **style_of(number))
+        axes.plot(group_means(line, metric, column, edges), label=_label(line), **style_of(number))
     axes.set_xticks(range(len(edges)), group_names(edges))
     axes.set_ylabel(metric_name(metric))
 

@@ -56,7 +56,7 @@ def _tabular(outcome: Outcome, table: Table) -> str:
     ]
     return "\n".join(
         [
-            f"% {table.dataset}: mean and standard deviation over {outcome.plan.seeds} seed(s).",
+            f"% {table.dataset}: mean and standard deviation over {outcome.plan.seeds} seed(s){_fewer(table)}.",
             f"% Stars: differs from {table.baseline}, paired t-test over users, Holm-corrected.",
             r"\begin{tabular}{l" + "c" * len(table.headline) + "}",
             r"\toprule",
@@ -68,6 +68,12 @@ def _tabular(outcome: Outcome, table: Table) -> str:
             "",
         ]
     )
+
+
+def _fewer(table: Table) -> str:
+    """The rows that lack seeds."""
+    rows = [f"{line.name} over {len(line.results)}" for line in table.lines if line.failures]
+    return f", but {', '.join(rows)}" if rows else ""
 
 
 def _cell(line: Line, table: Table, metric: str) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from recbole_attn.compare.outcome import Line, Outcome, Table
+from recbole_attn.protocol import splits_along_time
 
 _MANY_TIES = 0.01
 _FEW_SEEDS = 3
+_UNLIKE = 1.5  # times as long as with another seed
 
 
 def warnings(outcome: Outcome, table: Table) -> list[str]:
     """One sentence for each doubt."""
     return [
+        *_data(table),
         *_seeds(outcome, table),
         *_limits(table),
         *_ties(table),
         *_splits(table),
         *_sampling(table),
+        *_costs(table),
         *_tuning(outcome),
     ]
 
@@ -40,6 +44,22 @@ def failed(outcome: Outcome, table: Table) -> list[str]:
         *(f"{each.row}, {each.setting}: {each.reason}" for each in tried),
         *(f"{name}, seed {', '.join(seeds)}: {reason}" for (name, reason), seeds in found.items()),
     ]
+
+
+def _data(table: Table) -> list[str]:
+    """Rows that were not all tested on the same targets among the same items."""
+    found: dict[tuple, list[str]] = {}
+    for line in table.finished:
+        for result in line.results:
+            seen = (result["data"]["items"], result["data"]["test rows"], result["data_digest"])
+            found.setdefault(seen, []).append(line.name)
+    if len(found) < 2:
+        return []
+    groups = [
+        f"{', '.join(dict.fromkeys(names))} ({items:,} items, {rows:,} test rows, files {digest[:8]})"
+        for (items, rows, digest), names in found.items()
+    ]
+    return [f"Rows were tested on different data, so that their metrics cannot be compared: {'; '.join(groups)}."]
 
 
 def _seeds(outcome: Outcome, table: Table) -> list[str]:
@@ -77,10 +97,12 @@ def _ties(table: Table) -> list[str]:
 
 
 def _splits(table: Table) -> list[str]:
-    if "LS" not in table.protocol["eval_args"]["split"]:
+    asked = table.protocol["eval_args"]
+    if splits_along_time(asked):
         return []
+    split = "Leave-one-out" if "LS" in asked["split"] else "This split"
     return [
-        "Leave-one-out leaks across time: models learn from other users' interactions that happened after a test "
+        f"{split} leaks across time: models learn from other users' interactions that happened after a test "
         "interaction. --eval_args.split='{TS: [.8, .1, .1]}' does not."
     ]
 
@@ -93,6 +115,18 @@ def _sampling(table: Table) -> list[str]:
     return [
         f"Metrics over sampled candidates ({', '.join(sampled)}) may order models otherwise than full ranking does."
     ]
+
+
+def _costs(table: Table) -> list[str]:
+    """Rows whose seeds, which do the same work, took unlike times."""
+    rows = []
+    for line in table.finished:
+        seconds = [result["seconds_per_epoch"] for result in line.results]
+        if max(seconds) > _UNLIKE * min(seconds):
+            rows.append(f"{line.name} ({min(seconds):.3g} to {max(seconds):.3g})")
+    if not rows:
+        return []
+    return [f"Costs are no measure of speed: the machine did other work. Seconds of an epoch: {', '.join(rows)}."]
 
 
 def _tuning(outcome: Outcome) -> list[str]:
