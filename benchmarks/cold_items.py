@@ -6,8 +6,9 @@ A share of the items (5 %) is drawn and every interaction with them is taken out
 usual; the drawn items keep their row in the .item file, and with it a number and codes. Each user's last interaction
 with a drawn item is the case: the history is all else that the user did before it, and the drawn item is ranked among
 the drawn ones, and among all. Models are named as on the command line, settings after a colon. What users did after
-their case is trained on: it tells of other items only. A model with one vector an item (AttnSASRec) has never moved
-those of the drawn items: it is the second control, and quantizer=random, codes without meaning, is the third.
+their case is trained on: it tells of other items only. A model with one vector an item (AttnSASRec) only ever pushes
+those of the drawn items away, as items that nobody chose: it is the second control, and quantizer=random, codes without
+meaning, is the third. Standard errors take the drawn items as the sample, not the users, who share them.
 """
 
 from __future__ import annotations
@@ -86,17 +87,26 @@ def rank(scores: Mapping[str, float], item: str, candidates: set[str]) -> float:
     return 1 + above + sum(score == scores[item] for score in others) / 2
 
 
-def measures(ranks: np.ndarray, candidates: int) -> dict[str, float]:
-    """Recall and NDCG at 10 and the mean place as a share of all places, each with its standard error."""
+def measures(ranks: np.ndarray, items: Sequence[str], candidates: int) -> dict[str, float]:
+    """Recall and NDCG at 10 and the mean place as a share of all places, each with its standard error.
+
+    Args:
+        items: the item of each case, whose cases are alike: the error is that of their means, as of a cluster sample.
+    """
     hit = ranks <= CUT
     columns = {
         f"Recall@{CUT}": hit,
         f"NDCG@{CUT}": np.where(hit, 1 / np.log2(ranks + 1), 0),
         "place": (ranks - 1) / max(candidates - 1, 1),
     }
-    root = math.sqrt(len(ranks))
     means = {name: float(np.mean(values)) for name, values in columns.items()}
-    return {**means, **{f"{name} se": float(np.std(values) / root) for name, values in columns.items()}}
+    return {**means, **{f"{name} se": clustered(values, items) for name, values in columns.items()}}
+
+
+def clustered(values: np.ndarray, groups: Sequence[str]) -> float:
+    """Standard error of the mean of `values` (n,) where those of a group depend on each other."""
+    sums = pd.Series(values - np.mean(values)).groupby(np.asarray(groups)).sum()
+    return float(math.sqrt((sums**2).sum() * len(sums) / max(1, len(sums) - 1)) / len(values))
 
 
 def at_random(candidates: int) -> dict[str, float]:
@@ -114,7 +124,8 @@ def judge(recommender, cases: Mapping[str, Case], cold: set[str], n_items: int) 
         ranks["cold"].append(rank(scores, case.item, cold & set(scores)))
         ranks["all"].append(rank(scores, case.item, set(scores)))
     sizes = {"cold": len(cold), "all": n_items}
-    return {among: measures(np.array(places), sizes[among]) for among, places in ranks.items()}
+    items = [case.item for case in cases.values()]
+    return {among: measures(np.array(places), items, sizes[among]) for among, places in ranks.items()}
 
 
 def read_log(config) -> tuple[Path, list[str], pd.DataFrame]:

@@ -69,3 +69,14 @@ def test_a_scorer_that_knows_is_first_and_one_that_draws_agrees_with_random_orde
     for among, size in (("cold", 40), ("all", 200)):
         for name, expected in study.at_random(size).items():
             assert np.mean([found[among][name] for found in drawn]) == pytest.approx(expected, abs=0.05)
+
+
+def test_errors_take_the_items_as_the_sample():
+    """Users of one item who all have its place tell as much as one user of each item."""
+    ranks, items = np.array([1.0, 4, 9, 30]), ["a", "b", "c", "d"]
+    once = study.measures(ranks, items, 40)
+    often = study.measures(np.repeat(ranks, 25), np.repeat(items, 25), 40)
+    for name, value in once.items():
+        assert often[name] == pytest.approx(value)
+    hits = [1, 1, 1, 0]
+    assert once["Recall@10 se"] == pytest.approx(np.std(hits, ddof=1) / 2)

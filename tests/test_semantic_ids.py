@@ -169,7 +169,17 @@ def test_small_catalogues_get_fewer_bits_and_codes_with_a_word(caplog):
         assert "n_codes = 11 in place of 16" in caplog.text
     assert fit_sizes("pq", 4, 1, 11, 100).dimensions == 8
     assert fit_sizes("rq", 16, 8, 11, 20).n_codes == 16
-    assert fit_sizes("random", 16, 8, 0, 0) == Sizes(16, 8, 0)
+    assert fit_sizes("random", 16, 8, 0, 1682)[:2] == fit_sizes("opq", 16, 8, 128, 1682)[:2]
+
+
+def test_random_codes_have_as_many_values_as_learned_ones(shop):
+    settings = {"n_codes": 4, "code_bits": 8}
+    assert made(shop, quantizer="random", **settings)[0].n_values == made(shop, quantizer="rq", **settings)[0].n_values
+
+
+def test_any_seed_serves_every_quantizer(shop):
+    for quantizer in ("opq", "pq", "rq", "random"):
+        made(shop, quantizer=quantizer, seed=(1 << 32) - 1)
 
 
 def test_collisions_and_usage_are_counted():
@@ -378,6 +388,14 @@ def test_a_sentence_encoder_that_is_not_found_is_named(shop, encoder):
     refuse(shop, "sentence_model=nowhere: cannot be loaded", item_vectors="sentence", sentence_model="nowhere")
 
 
+def test_a_sentence_encoder_whose_own_packages_fail_is_named(shop, encoder, monkeypatch):
+    def fails(name):
+        raise ImportError("T5Tokenizer requires the SentencePiece library")
+
+    monkeypatch.setattr(sys.modules["sentence_transformers"], "SentenceTransformer", fails)
+    refuse(shop, r"cannot be loaded \(T5Tokenizer requires", item_vectors="sentence")
+
+
 def test_a_sentence_encoder_that_is_not_installed_is_named(shop, monkeypatch):
     monkeypatch.setattr("recbole_attn.semantic_ids.sentence.find_spec", lambda name: None)
     refuse(shop, "pip install sentence-transformers", item_vectors="sentence")
@@ -437,6 +455,17 @@ def test_a_checkpoints_config_brings_the_codes_without_data_quantiser_or_files(s
         assert again.codes.dtype == torch.long
 
 
+def test_a_table_of_another_training_part_is_refused(shop):
+    """Its codes may know what is tested here."""
+    path = str(shop / "ids.tsv")
+    first = made(shop, semantic_ids=path)
+    rows = histories(lambda user, items: [*items[:-3], items[-1], *items[-3:-1]] if user == 0 else items)
+    write(shop, [HEADER, *rows], name="shop")
+    refuse(shop, "was made with training=[0-9a-f]+, not [0-9a-f]+; name another file", semantic_ids=path)
+    write(shop, [HEADER, *reversed(histories())], name="shop")  # in another order of lines
+    assert by_item(made(shop, semantic_ids=path)) == by_item(first)
+
+
 def test_kept_codes_serve_the_same_items_and_settings_only(shop):
     _, _, config, data = made(shop)
     config["n_codes"] = 5
@@ -494,6 +523,7 @@ def test_text_without_a_usable_column_is_refused(shop, encoder):
         (lambda ids, values: (ids, values[:, 0]), "vectors have shape"),
         (lambda ids, values: (ids, np.where(np.arange(len(ids))[:, None] == 5, np.nan, values)), "i5 holds NaN"),
         (lambda ids, values: ([*ids[:-1], ids[0]], values), "i0 comes twice"),
+        (lambda ids, values: (ids, np.where(np.arange(len(ids))[:, None] == 5, 1e30, values)), "i5 holds a number bey"),
         (lambda ids, values: (ids, values + 1j), "complex128, not real numbers"),
         (lambda ids, values: (ids, np.zeros_like(values)), "all items in training have the same vector"),
         (lambda ids, values: (ids, values[:, :3]), "n_codes=4: the vectors .* have 3 dimensions"),
@@ -503,6 +533,20 @@ def test_broken_vectors_are_named(shop, spoil, message):
     ids, values = spoil([f"i{n}" for n in range(ITEMS)], np.random.default_rng(0).normal(size=(ITEMS, 6)))
     np.savez(shop / "broken.npz", ids=np.array(ids), vectors=values)
     refuse(shop, message, item_vectors=str(shop / "broken.npz"), quantizer="pq")
+
+
+def test_a_title_that_opens_a_quotation_mark_and_does_not_close_it_is_named(shop):
+    file = shop / "shop" / "shop.item"
+    file.write_text(file.read_text().replace("\tred paint no 4", '\t"red paint no 4', 1))
+    refuse(shop, r"shop\.item: cannot be parsed .*EOF inside string")
+    file.write_text(file.read_text().replace("\tblue paint no 5", '\t"blue paint no 5', 1))
+    refuse(shop, r"shop\.item: \d+ lines make \d+ rows, because a cell that begins with a quotation mark")
+
+
+def test_doubled_separators_between_numbers_are_one(shop):
+    rows = [f"i{n}\t{n} {n % 7}{'  ' * (n % 2)} {n % 5} 1 \n" for n in range(ITEMS)]
+    (shop / "loose.emb").write_text("item_id:token\tv:float_seq\n" + "".join(rows))
+    assert made(shop, item_vectors=str(shop / "loose.emb"))[0].report["dimensions"] == 3
 
 
 ONE = np.zeros((1, 6))

@@ -10,7 +10,7 @@ from pandas.api.types import union_categoricals
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
-from recbole_attn.data.lines import blame_encoding, blame_number, check_columns
+from recbole_attn.data.lines import blame_encoding, blame_number, check_columns, check_rows
 from recbole_attn.errors import UserError
 
 _ROWS = 1 << 20  # parsed at a time: pandas' own, smaller pieces cost three times as much for categories
@@ -115,9 +115,9 @@ def read_table(path, header, fields, separator, encoding) -> pd.DataFrame:
     """The columns `fields` of an atomic file: tokens as categories, floats as float64, sequences as text.
 
     Raises:
-        UserError: wrong number of columns in a row, a float that is none, bad encoding, no rows.
+        UserError: wrong number of columns in a row, a float that is none, bad encoding, no rows, an unclosed quote.
     """
-    check_columns(path, separator, len(header))
+    quoted = check_columns(path, separator, len(header))
     labels = {f"{field}:{kind.value}": kind for field, kind in fields.items()}
     dtypes: dict[FeatureType, Any] = {FeatureType.TOKEN: "category", FeatureType.FLOAT: np.float64}
     # "high" gives the bits of the engine that RecBole uses, "round_trip" would not.
@@ -134,6 +134,8 @@ def read_table(path, header, fields, separator, encoding) -> pd.DataFrame:
         blame_number(path, [label for label, kind in labels.items() if kind == FeatureType.FLOAT], how, error)
     if frame.empty:
         raise UserError(f"{path}: a header and no rows")
+    if quoted:
+        check_rows(path, len(frame))
     return frame.set_axis(list(fields), axis=1)
 
 

@@ -75,7 +75,7 @@ def read_vector_column(
     key = item_field if item_field in tokens else tokens[0]
     frame = read_table(path, header, {name: header[name] for name in (key, vectors[0])}, separator, encoding)
     items = frame[key].astype(str).tolist()
-    cells = [str(cell).split(seq_separator) if cell == cell else [] for cell in frame[vectors[0]]]
+    cells = [[part for part in text.split(seq_separator) if part] for text in frame[vectors[0]].fillna("").astype(str)]
     for item, cell in zip(items, cells):
         if len(cell) != len(cells[0]):
             raise UserError(

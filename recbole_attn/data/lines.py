@@ -14,26 +14,45 @@ _BLOCK = 1 << 23  # bytes checked at a time
 _NEWLINE, _RETURN = b"\n\r"
 
 
-def check_columns(path, separator, columns: int) -> None:
+def check_columns(path, separator, columns: int) -> bool:
     """pandas fills short rows and cuts long ones without a word; here they stop the run.
 
-    A file with quotes is left to pandas from there on: quoted cells may hold separators.
+    A file with quotes is left to pandas from there on: quoted cells may hold separators. Returns whether there may be
+    any, so that `check_rows` has to be asked.
 
     Raises:
         UserError: naming the first line whose number of columns is not `columns`.
     """
     if len(separator) != 1 or not separator.isascii():
-        return
+        return True
     done, rest = 0, b""
     with Path(path).open("rb") as file:
         while block := file.read(_BLOCK):
             block, end = rest + block, (rest + block).rfind(b"\n") + 1
             block, rest = block[:end], block[end:]
             if b'"' in block:
-                return
+                return True
             done += _check_block(path, block, separator, columns, done)
-    if rest and b'"' not in rest:
+    if b'"' in rest:
+        return True
+    if rest:
         _check_block(path, rest + b"\n", separator, columns, done)
+    return False
+
+
+def check_rows(path, rows: int) -> None:
+    """A quotation mark that opens a cell and is not closed in its line makes one cell of many lines.
+
+    Raises:
+        UserError: there are fewer rows than lines.
+    """
+    with Path(path).open("rb") as file:
+        lines = sum(bool(line.strip()) for line in file) - 1
+    if rows < lines:
+        raise UserError(
+            f"{path}: {lines} lines make {rows} rows, because a cell that begins with a quotation mark ends in another "
+            'line; take such marks (") out of the file'
+        )
 
 
 def _check_block(path, block, separator, columns, done) -> int:
@@ -64,7 +83,7 @@ def blame_encoding(path, encoding, error) -> NoReturn:
 
 def blame_number(path, labels, how, error) -> NoReturn:
     """Raise UserError naming the first cell of the float columns `labels` that is not a number."""
-    if labels:
+    if labels and not isinstance(error, pd.errors.ParserError):
         text = pd.read_csv(path, dtype=str, skip_blank_lines=False, **{**how, "usecols": labels})
         for label in labels:
             wrong = text[label].notna() & pd.to_numeric(text[label], errors="coerce").isna()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from recbole_attn.data.pairs import training_pairs
 from recbole_attn.errors import UserError
 from recbole_attn.model.item_vectors import make_vectors
 from recbole_attn.model.named_files import named_files
@@ -79,20 +80,35 @@ def dataset_ids(config, dataset) -> list[str]:
     return list(map(str, dataset.field2id_token[config["ITEM_ID_FIELD"]]))
 
 
+def training_digest(dataset, item_ids: list[str]) -> str:
+    """Of the training part: each target with the item before it, in original ids, whatever the order of the rows."""
+    pairs = torch.stack(training_pairs(dataset, 1)).numpy()
+    used, places = np.unique(pairs, return_inverse=True)
+    names = np.asarray(item_ids)[used]
+    order = names.argsort()
+    rank = order.argsort()[places.reshape(pairs.shape)]
+    digest = hashlib.sha256("\n".join(names[order]).encode())
+    digest.update(np.sort(rank[0] * len(names) + rank[1]).astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _read_or_make(config, dataset, item_ids: list[str]) -> SemanticIds:
-    path = Path(config["semantic_ids"]) if config["semantic_ids"] else None
+    if not config["semantic_ids"]:
+        with one_thread():
+            return _make(config, dataset, item_ids[1:])
+    path = Path(config["semantic_ids"])
     made = {
         "dataset": config["dataset"],
         "split": config["eval_args"]["split"],
+        "training": training_digest(dataset, item_ids),
         **_absolute({name: config[name] for name in SETTINGS}),
     }
-    if path is not None and path.exists():
+    if path.exists():
         return _read(path, made, item_ids)
     with one_thread():
         ids = _make(config, dataset, item_ids[1:])
-    if path is not None:
-        write_table(path, ids, item_ids, made)
-        getLogger().info(f"semantic ids: written to {path}")
+    write_table(path, ids, item_ids, made)
+    getLogger().info(f"semantic ids: written to {path}")
     return ids
 
 
@@ -121,8 +137,9 @@ def _make(config, dataset, items: list[str]) -> SemanticIds:
     quantizer, seed = config["quantizer"], config["seed"]
     report: dict[str, Any] = {"item_vectors": "none", "quantizer": quantizer, "seed": seed, "items": len(items)}
     if quantizer == "random":
-        found = random_codes(len(items), Sizes(config["n_codes"], config["code_bits"], 0), seed)
-        sizes = Sizes(config["n_codes"], config["code_bits"], 0)
+        learned = len(torch.cat(training_pairs(dataset, 1)).unique())
+        sizes = fit_sizes(quantizer, config["n_codes"], config["code_bits"], 0, learned)
+        found = random_codes(len(items), sizes, seed)
     else:
         source, vectors, trained = make_vectors(config, dataset, items)
         ready = prepare(vectors, trained, config["vector_size"], config["whiten"], seed)

@@ -3,7 +3,7 @@
 pq    code_k = nearest of V centroids to the k-th of K slices of x               (Jégou et al., TPAMI 2011)
 opq   pq of R·x, R orthogonal and learned with the centroids                     (Ge et al., CVPR 2013; faiss)
 rq    code_k = nearest of V centroids to what codes 1 … k-1 leave of x           (Chen et al., Sensors 2010)
-random  drawn uniformly, whatever the item: what is left when codes mean nothing
+random  drawn uniformly, whatever the item: what is left when codes mean nothing; as many values as the others have
 """
 
 from __future__ import annotations
@@ -48,15 +48,13 @@ def require_quantizer(name: str) -> None:
 
 def fit_sizes(quantizer: str, n_codes: int, code_bits: int, dimensions: int, points: int) -> Sizes:
     """The sizes asked for, as far as `points` items of training in `dimensions` carry them; changes are logged."""
-    if quantizer == "random":
-        return Sizes(n_codes, code_bits, dimensions)
     bits = max(1, min(code_bits, (points // _POINTS).bit_length() - 1))
     if bits < code_bits:
         getLogger().info(
             f"code_bits = {bits} in place of {code_bits}: {points} items in training make {points / 2**code_bits:.1f} "
             f"points a centroid, where about {_POINTS} are wanted"
         )
-    if quantizer == "rq":
+    if quantizer in ("rq", "random"):
         return Sizes(n_codes, bits, dimensions)
     fewer = min(n_codes, dimensions)
     if fewer < n_codes:
@@ -130,7 +128,7 @@ def _faiss():
 
 def _quantizer_of_faiss(sizes: Sizes, seed: int):
     quantizer = _faiss().ProductQuantizer(sizes.dimensions, sizes.n_codes, sizes.code_bits)
-    quantizer.cp.seed = seed
+    quantizer.cp.seed = seed % (1 << 31)  # faiss has an int
     quantizer.cp.min_points_per_centroid = 1  # `fit_sizes` has spoken of that
     quantizer.cp.max_points_per_centroid = _ENOUGH
     return quantizer

@@ -55,11 +55,11 @@ def cache_folder() -> Path:
 
 def _encoder(model: str):
     require_encoder()
-    from sentence_transformers import SentenceTransformer
-
     try:
+        from sentence_transformers import SentenceTransformer
+
         return SentenceTransformer(model)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # it loads code and files of many makers
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
         raise UserError(
             f"sentence_model={model}: cannot be loaded ({reason}); give the folder of a model or its name on "

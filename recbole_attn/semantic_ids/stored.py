@@ -12,6 +12,8 @@ import numpy as np
 from recbole_attn.errors import UserError
 from recbole_attn.semantic_ids.vectors import ItemVectors
 
+_LARGEST = 1e15
+
 
 def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
     """Item ids (n,) and their vectors (n, V).
@@ -56,7 +58,8 @@ def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequenc
     """The vectors of `item_ids`, in their order.
 
     Raises:
-        UserError: vectors of another shape than ids, ids that are missing or come twice, values that are not finite.
+        UserError: vectors of another shape than ids, ids that are missing or come twice, values that are not finite, or
+            too large.
     """
     ids = list(ids[:-1]) if ids and ids[-1] == "" else list(ids)
     if vectors.ndim != 2 or len(vectors) != len(ids) or not vectors.shape[1]:
@@ -79,5 +82,11 @@ def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequenc
         raise UserError(
             f"item_vectors={path}: the vector of item {item_ids[int(broken.argmax())]} holds NaN or infinity, as do "
             f"{int(broken.sum()) - 1} others; mend or recompute them"
+        )
+    large = (np.abs(chosen) > _LARGEST).any(1)
+    if large.any():
+        raise UserError(
+            f"item_vectors={path}: the vector of item {item_ids[int(large.argmax())]} holds a number beyond "
+            f"{_LARGEST:.0e}, whose square no quantiser can compute with; scale the vectors, or leave out what it marks"
         )
     return ItemVectors(chosen, np.ones(len(chosen), dtype=bool))
