@@ -6,8 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole.utils import ModelType
-
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.compare.plan import is_comparison
 from recbole_attn.compile_errors import could_not_compile, is_of_compiler
@@ -17,7 +15,7 @@ from recbole_attn.config.settings import Settings, load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.matching import check_names
 from recbole_attn.model.semantic import keep_semantic_ids
-from recbole_attn.recommender import Recommender, read_histories
+from recbole_attn.recommender import Recommender, ranks_histories, read_histories
 from recbole_attn.resume import check_continuation
 from recbole_attn.run import Result, run
 
@@ -59,8 +57,7 @@ def _answer(options: dict[str, Any]) -> str:
     settings = _settings(options)
     if options.get("show_config"):
         return describe(settings)
-    sequential = settings.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    return summary(_run(settings.config, options.get("resume")), sequential)
+    return summary(_run(settings.config, options.get("resume")), ranks_histories(settings.config))
 
 
 def _refuse_surplus(options: Mapping[str, Any], taken: set[str], command: str) -> None:
@@ -99,6 +96,11 @@ def _settings(options: dict[str, Any]) -> Settings:
     """The settings of the command line; a resumed run brings its own, which the command line may change."""
     if not options.get("resume"):
         return load_settings(command_line=options)
+    if options.get("config_files"):
+        raise UserError(
+            "config_files: has no effect on --resume, which takes the settings of its checkpoint; give those that "
+            "change as --setting=value"
+        )
     checkpoint = load_checkpoint(options["resume"])
     check_continuation(checkpoint, options["resume"])
     names = _names(checkpoint["config"])
@@ -121,10 +123,10 @@ def _predict(options: Mapping[str, Any]) -> str:
                 f"{needed}: missing; to recommend, give both --predict=FILE and --checkpoint=PATH, "
                 f"as in --{needed}={example}"
             )
-    surplus = sorted(set(options) - {*PREDICTION, "model", "dataset"})
+    surplus = sorted(set(options) - {*PREDICTION, "model", "dataset", "data_path"})
     if surplus:
         raise UserError(f"{surplus[0]}: has no effect on --predict, which takes all settings from the checkpoint")
-    recommender = Recommender(options["checkpoint"])
+    recommender = Recommender(options["checkpoint"], data_path=options.get("data_path"))
     check_names({"config": recommender.config}, {**_names(recommender.config), **options})
     defaults = run_options()
     k, exclude_seen = (options.get(name, defaults[name].default) for name in ("k", "exclude_seen"))
@@ -132,11 +134,8 @@ def _predict(options: Mapping[str, Any]) -> str:
     return "\n".join(f"{user}\t{item}\t{score:.6g}" for user, best in answers.items() for item, score in best)
 
 
-def summary(result: Result, sequential: bool) -> str:
-    """The last words of a run: what came out, where it lies, and how to use it.
-
-    A model that is not sequential knows users instead of histories and cannot recommend for new ones.
-    """
+def summary(result: Result, usable: bool) -> str:
+    """The last words of a run: what came out, where it lies, and how to use it where it can recommend to new users."""
     use = f"python -m recbole_attn --checkpoint={result.checkpoint} --predict=HISTORIES.tsv --k=10"
     best = f"epoch {result.best_epoch} of {result.epochs} ({result.stop_reason})"
     speed = f"{result.seconds_per_epoch:.1f} s an epoch, {result.parameters:,} parameters"
@@ -147,7 +146,7 @@ def summary(result: Result, sequential: bool) -> str:
             *_table({"validation": result.valid, "test": result.test}),
             *_ties(result.tie_share),
             f"checkpoint  {result.checkpoint}",
-            *([f"use it      {use}"] if sequential else []),
+            *([f"use it      {use}"] if usable else []),
         ]
     )
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
+from recbole_attn.config.names import read_values
 from recbole_attn.errors import UserError
+from recbole_attn.model import MODELS
+from recbole_attn.registry import model_properties
 
 
 def id_space(dataset) -> dict[str, dict[str, Any]]:
@@ -79,6 +82,23 @@ def check_model(checkpoint: dict, config, model: torch.nn.Module) -> None:
                 f"the checkpoint does not fit the model: {name} has shape {saved.get(name, 'none')} in the checkpoint "
                 f"and {present.get(name, 'none')} here; {_differing_settings(checkpoint['config'], config)}"
             )
+
+
+def check_mechanism(checkpoint: dict, config) -> None:
+    """Compare what a model of ours is made of, as its property file has it, beyond names and shapes of parameters.
+
+    Numbers, such as dropout and weights of losses, may change while a model is trained.
+
+    Raises:
+        UserError: a word, a switch or a list that is another one.
+    """
+    if config["model"] not in MODELS:
+        return
+    theirs = checkpoint["config"].final_config_dict
+    for name in read_values(model_properties(config["model"])):
+        was, now = theirs.get(name, config[name]), config[name]
+        if was != now and any(isinstance(value, (str, bool, list)) for value in (was, now)):
+            raise UserError(f"{name} = {now}, but the model was trained with {was}; keep that, or train anew")
 
 
 def _differing_settings(theirs, ours) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType, get_model
 from torch import Tensor
 
 from recbole_attn.catalogue import Catalogue
@@ -37,21 +39,24 @@ class Recommender:
     Args:
         checkpoint: a `best.pth` or `last.pth`.
         device: where to compute, "cpu" or "cuda".
+        data_path: folder that holds the data set's folder, which RecBole's models need; None for that of the training.
 
     Raises:
         UserError: not such a checkpoint, one of a model that scores users instead of histories, or one whose parameters
             do not fit the model that its settings describe.
     """
 
-    def __init__(self, checkpoint, device: str = "cpu"):
+    def __init__(self, checkpoint, device: str = "cpu", data_path: str | None = None):
         state = load_checkpoint(checkpoint, map_location=device)
         self.config = state["config"]
         self.config["device"] = torch.device(device)
-        if self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        if not ranks_histories(self.config):
             raise UserError(
-                f"checkpoint {checkpoint}: {self.config['model']} knows users, not histories; "
-                "recommend with a sequential model"
+                f"checkpoint {checkpoint}: {self.config['model']} does not rank all items by a history alone; "
+                "recommend with another sequential model"
             )
+        if data_path is not None:
+            self.config["data_path"] = os.path.join(data_path, self.config["dataset"])
         self.catalogue, self.model = restore(state)
 
     def recommend(
@@ -103,6 +108,16 @@ class Recommender:
             self.config["ITEM_LIST_LENGTH_FIELD"]: torch.tensor([len(items) for items in recent]),
         }
         return Interaction(fields).to(self.config["device"])
+
+
+def ranks_histories(config) -> bool:
+    """Can the model of a Config rank all items for histories of users it has never seen?
+
+    Some of RecBole's sequential models ask for the user as well, and some score single items only.
+    """
+    ranking = get_model(config["model"]).full_sort_predict
+    ranks = ranking is not AbstractRecommender.full_sort_predict and "USER_ID" not in ranking.__code__.co_names
+    return ranks and config["MODEL_TYPE"] == ModelType.SEQUENTIAL
 
 
 def restore(checkpoint: dict[str, Any]):

@@ -9,7 +9,7 @@ import torch
 
 from recbole_attn.checkpoint import load_checkpoint, random_state, set_random_state
 from recbole_attn.errors import UserError
-from recbole_attn.matching import check_model
+from recbole_attn.matching import check_mechanism, check_model
 from recbole_attn.progress import Epoch, WatchedTrainer
 
 
@@ -60,12 +60,14 @@ class ResumableTrainer(WatchedTrainer):
         Settings come from this trainer's config (a lower learning rate, more epochs), everything else from the file.
 
         Raises:
-            UserError: not a `last.pth`; another model, data set or learner; `best.pth` missing or of another run.
+            UserError: not a `last.pth`; another model, mechanism, data set or learner; no `best.pth`, or one of another
+                run.
         """
         path = Path(resume_file)
         path = path / "last.pth" if path.is_dir() else path
         checkpoint = load_checkpoint(path)
         check_model(checkpoint, self.config, self.model)
+        check_mechanism(checkpoint, self.config)
         self._check_continuation(checkpoint, path)
         self._use_folder(path.parent)
         self._load_training(checkpoint)

@@ -112,13 +112,18 @@ class AttnTrainer(StreamingTrainer, ResumableTrainer):
         """Evaluate as RecBole's `evaluate` does.
 
         Raises:
-            UserError: no epoch was the best; the checkpoint is missing, damaged or of another model.
+            UserError: no epoch was the best; the checkpoint is missing, damaged, or of another model or epoch.
         """
         if eval_data and load_best_model:
             self._require_best(model_file)
             path = model_file or self.saved_model_file
             checkpoint = load_checkpoint(path)
             check_model(checkpoint, self.config, self.model)
+            if not model_file and self.best_epoch not in (None, checkpoint["epoch"]):
+                raise UserError(
+                    f"{path}: holds epoch {checkpoint['epoch']}, which training on did not find the best again, as it "
+                    f"did epoch {self.best_epoch}; train anew, or resume with the settings and threads of before"
+                )
             self._load_weights(checkpoint)
             self.logger.info(f"Evaluating {path}, written in epoch {checkpoint['epoch']}")
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)

@@ -14,7 +14,7 @@ def config(folder=None, model="SASRec", dataset="tiny", *, split=None, eval_args
         "data_path": str(folder),
         "train_neg_sample_args": None,
         "eval_args": {**FULL, "split": split or {"LS": "valid_and_test"}, **(eval_args or {})},
-        "use_gpu": False,
+        "gpu_id": "",  # on the CPU
         "load_col": None,
         "MAX_ITEM_LIST_LENGTH": 7,
         "train_batch_size": 64,

@@ -78,6 +78,13 @@ def test_gradients_in_bf16_are_those_of_float32_to_a_tenth(name):
     assert (whole - exact).norm() < 0.1 * exact.norm()
 
 
+@pytest.mark.parametrize("loss_type", ["CE", "BPR", "SSM", "gBCE"])
+def test_a_loss_is_float32_whatever_its_scores_are(loss_type):
+    model = build("AttnSASRec", loss_type=loss_type)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.train().calculate_loss(batch()).dtype == torch.float32
+
+
 def test_scores_stay_in_float32_where_bf16_would_tie_them():
     model = build("AttnSASRec").eval()
     exact = model.full_sort_predict(batch())
@@ -105,6 +112,7 @@ needs_operators = pytest.mark.skipif(not can_hold_operators(), reason="torch is 
 @pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR", "AWRSR", "FAIR"])
 def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name):
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     eager, compiled = build(name, n_layers=1), build(name, n_layers=1)
     compile_training(compiled.encoder, backend="aot_eager")
     for length in (10, 7):
@@ -112,6 +120,7 @@ def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name):
         torch.testing.assert_close(same, loss, rtol=1e-5, atol=1e-6)
         for key, gradient in expected.items():
             torch.testing.assert_close(found[key], gradient, rtol=1e-3, atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] and not torch._dynamo.utils.counters["graph_break"]
     assert compiled.state_dict().keys() == eager.state_dict().keys()
     scores = [model.eval().full_sort_predict(batch()) for model in (eager, compiled)]
     torch.testing.assert_close(*scores, rtol=0, atol=0)

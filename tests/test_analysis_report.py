@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +13,22 @@ from atomic_files import write
 from runs import SMALL, mistake, write_chains
 from test_compare_report import BROWSER, chromium
 
+from recbole_attn import protocol
 from recbole_attn.analysis.ablation import ablation
+from recbole_attn.analysis.cases import load_cases
 from recbole_attn.analysis.command import analyze
 from recbole_attn.analysis.estimates import Estimate, estimate
+from recbole_attn.analysis.groups import Groups
 from recbole_attn.analysis.maps import Maps
 from recbole_attn.analysis.measures import NAMES
+from recbole_attn.analysis.page import grouped
 from recbole_attn.analysis.page.grouped import Tried, counted
 from recbole_attn.analysis.page.heatmaps import draw_layer
 from recbole_attn.analysis.page.scales import Scale, scales, signed_root, signed_square
 from recbole_attn.analysis.page.sentences import of_user, signed, verdict
 from recbole_attn.analysis.titles import title_column
 from recbole_attn.analysis.trained import read_rows
+from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.cli import main
 from recbole_attn.compare.statistics import Comparison, holm
 from recbole_attn.compare.store import write_json
@@ -170,6 +176,24 @@ def test_of_many_groups_only_what_outlasts_their_number_is_left():
     assert "none of these differences is left" in counted([one._replace(corrected=1.0) for one in tried])[0].text
 
 
+def test_groups_of_one_name_stay_apart():
+    edges = [(10, 10), (11, 95_040), (95_041, 120_959), (120_960, 777_600)]
+    names = grouped._names(Groups("gap", edges, np.zeros(4, dtype=int)))
+    assert names == ["≤ 10 s", "≤ 95,040 s", "≤ 120,959 s", "> 120,959 s"]
+
+
+def test_of_several_targets_of_a_user_the_last_one_is_looked_at(trained, tmp_path):
+    config = load_checkpoint(trained[1]["mended"])["config"]
+    config["eval_args"]["split"] = {"RS": [0.5, 0.2, 0.3]}
+    cases, dataset = load_cases(config)
+    *_, test = protocol.loaders(config, protocol.load(config))
+    users = dataset.id2token(dataset.uid_field, test.dataset.inter_feat[dataset.uid_field].numpy())
+    items = test.dataset.inter_feat[dataset.iid_field].numpy()
+    assert len(set(users)) < len(users)
+    assert dict(zip(cases.user, cases.target.tolist())) == dict(zip(users, items.tolist()))
+    assert len(cases.user) == len(set(users))
+
+
 def test_the_page_takes_the_ablation_in(page):
     assert "Where to calibrate, and with what" in page
     (row,) = re.findall(r"<td>first</td>.*?</tr>", page.split('<section id="where-to-calibrate')[1])
@@ -311,6 +335,7 @@ def test_an_item_is_called_by_its_title(tmp_path):
         ("mended", {"baseline": "Pop"}, "baseline = Pop: no checkpoint, and no model of those looked into"),
         ("mended", {"baseline": "nowhere/*.pth"}, "no file matches"),
         ("mended", {"max_users": 0}, "max_users = 0"),
+        ("mended", {"baseline": "last of mended"}, "is of the same training as"),
         ("mended", {"learning_rate": 1}, "learning_rate: has no effect on --analyze"),
         ("mended", {"name": "a/b"}, "name = a/b: must be the plain name of a folder"),
         ("mended", {"data_path": "nowhere"}, "chains"),
@@ -318,7 +343,8 @@ def test_an_item_is_called_by_its_title(tmp_path):
 )
 def test_a_mistake_is_one_line_and_exit_code_2(trained, capsys, tmp_path, monkeypatch, analyzed, more, message):
     monkeypatch.chdir(tmp_path)
-    words = {key: trained[1].get(value, value) if key == "baseline" else value for key, value in more.items()}
+    places = {**trained[1], "last of mended": str(Path(trained[1]["mended"]).with_name("last.pth"))}
+    words = {key: places.get(value, value) if key == "baseline" else value for key, value in more.items()}
     words = {"analyze": trained[1][analyzed], **words}
     assert message in mistake([f"--{key}={value}" for key, value in words.items()], capsys)
 

@@ -197,11 +197,24 @@ def test_checkpoints_that_do_not_fit_are_refused(chains, capsys):
     for column in (chains / "chains").glob("*.inter"):  # from here on data cannot be read, and need not be
         column.unlink()
     assert "give the run's last.pth" in mistake([f"--resume={checkpoint}"], capsys)
+    (chains / "more.yaml").write_text("epochs: 9\n")
+    line = mistake([f"--resume={last}", f"--config_files={chains / 'more.yaml'}"], capsys)
+    assert "config_files: has no effect on --resume" in line
     (chains / "cut.pth").write_bytes(last.read_bytes()[:-500])
     assert "truncated" in mistake(["--resume=cut.pth"], capsys)
     (chains / "text.pth").write_text("hello")
     for option in ("--resume=text.pth", "--checkpoint=text.pth --predict=x"):
         assert "not a checkpoint" in mistake(option.split(), capsys)
+
+
+@pytest.mark.parametrize("change", ["scale=sqrt_n", "refinement=simple", "index=recent", "attention_layers=[]"])
+def test_a_resumed_run_keeps_its_mechanism(chains, capsys, change):
+    """Parameters of the same names and shapes do not make the same model."""
+    checkpoint, _ = train(chains, capsys, model="AWRSR", dataset="chains", epochs=1)
+    last = Path(checkpoint).with_name("last.pth")
+    line = mistake([f"--resume={last}", "--epochs=2", f"--{change}"], capsys)
+    assert change.partition("=")[0] in line or "does not fit the model" in line
+    assert main([f"--resume={last}", "--epochs=2", "--hidden_dropout_prob=0.3", "--learning_rate=0.002"]) == 0
 
 
 def test_a_loss_that_becomes_nan_says_where_and_what_to_try(chains, capsys):

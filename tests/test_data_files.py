@@ -120,6 +120,26 @@ def test_a_missing_column_is_named_with_the_setting(tmp_path, setting):
     assert line.startswith(f"{setting}=elsewhere: no such column was read from tiny.inter (read: user_id, item_id, ti")
 
 
+def test_times_that_are_tokens_have_no_order(tmp_path):
+    write(tmp_path, [("user_id:token", "item_id:token", "timestamp:token"), ("a", "x", 30), ("a", "y", 10)])
+    assert message(tmp_path).startswith(
+        "TIME_FIELD=timestamp: is a column of type token, which has no order; write tim"
+    )
+    assert len(load_dataset(config(tmp_path, time_order="file")).inter_feat)
+
+
+def test_a_separator_of_any_character_is_read(tmp_path):
+    rows = ["user_id:token¦item_id:token¦timestamp:float", "a¦x¦1", "a¦y¦2", "a¦z¦3"]
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "tiny.inter").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert load_dataset(config(tmp_path, field_separator="¦")).item_num == 4
+
+
+def test_an_encoding_that_python_does_not_know_is_named(tmp_path):
+    write_tiny(tmp_path)
+    assert message(tmp_path, encoding="cp-1252x").startswith("encoding = cp-1252x: Python knows none of this name")
+
+
 def test_columns_left_out_of_load_col_are_missed(tmp_path):
     write(tmp_path, [HEADER, *ROWS])
     assert message(tmp_path, load_col={"inter": ["user_id", "item_id"]}).startswith("TIME_FIELD=timestamp")

@@ -240,6 +240,14 @@ def test_the_attack_strikes_in_the_last_calibrated_layer_or_in_all():
     assert [getattr(m, "attacks", None) for m in attentions(model)] == [True, True, None]
 
 
+def test_annealing_counts_training_steps_and_no_evaluation():
+    model = build("ACTSR", combine="annealing")
+    for training in (True, False, True):
+        model.train(training)
+        model.calculate_loss(batch())
+    assert {int(attention.step) for attention in attentions(model)} == {2}
+
+
 def test_positions_are_embedded_on_demand():
     assert not any("position_embedding" in name for name in build("ACTSR").state_dict())
     assert build("ACTSR", position_embedding=True).position_embedding.weight.shape == (10, 64)

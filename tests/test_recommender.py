@@ -5,13 +5,18 @@ import shutil
 
 import pytest
 import torch
+from recbole.utils import ModelType
 from runs import SMALL, mistake, write_chains
 
 from recbole_attn import recommend
+from recbole_attn.cli import main
+from recbole_attn.config.names import recbole_models
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
-from recbole_attn.recommender import Recommender, read_histories
+from recbole_attn.recommender import Recommender, ranks_histories, read_histories
 from recbole_attn.run import run
+
+TYPES = {"sequential": ModelType.SEQUENTIAL, "general": ModelType.GENERAL}
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +99,41 @@ def test_a_long_history_counts_by_its_last_items(trained):
 
 
 def test_a_model_that_knows_users_only_is_refused(trained):
-    with pytest.raises(UserError, match="BPR knows users, not histories"):
+    with pytest.raises(UserError, match="BPR does not rank all items by a history alone"):
         Recommender(trained[1]["BPR"])
+
+
+@pytest.mark.parametrize("kind", ["sequential", "general"])
+def test_models_that_ask_for_more_than_a_history_are_known(kind):
+    """Of RecBole's sequential models, those that read the user, or score one item at a time."""
+    names = [name for name, found in recbole_models().items() if found == kind]
+    ranking = {name for name in names if ranks_histories({"model": name, "MODEL_TYPE": TYPES[kind]})}
+    others = {"Caser", "DIEN", "DIN", "FOSSIL", "FPMC", "HGN", "HRM", "NPE", "SHAN", "TransRec"}
+    assert ranking == (set(names) - others if kind == "sequential" else set())
+
+
+def test_a_run_offers_recommendations_only_where_it_can_make_them(trained, capsys):
+    places = {"data_path": trained[0], "checkpoint_dir": trained[0] / "saved", "dataset": "chains", "epochs": 1}
+    for model, offered in (("AttnSASRec", True), ("FPMC", False)):
+        assert main([f"--{key}={value}" for key, value in {**places, "model": model}.items()]) == 0
+        printed = capsys.readouterr().out
+        assert ("use it " in printed) == offered
+    (checkpoint,) = [line.split()[1] for line in printed.splitlines() if line.startswith("checkpoint")]
+    (trained[0] / "h.tsv").write_text("anna\ti1\n")
+    line = mistake([f"--checkpoint={checkpoint}", f"--predict={trained[0] / 'h.tsv'}"], capsys)
+    assert "FPMC does not rank all items by a history alone; recommend with another sequential model" in line
+
+
+def test_a_baseline_is_told_where_its_data_lie_now(trained, tmp_path, capsys):
+    (tmp_path / "h.tsv").write_text("anna\ti3 i4\n")
+    words = [f"--checkpoint={trained[1]['SASRec']}", f"--predict={tmp_path / 'h.tsv'}", "--k=1"]
+    shutil.move(trained[0] / "chains", tmp_path / "chains")
+    try:
+        assert "its files belong in" in mistake(words, capsys)
+        assert main([*words, f"--data_path={tmp_path}"]) == 0
+        assert capsys.readouterr().out.startswith("anna\ti5\t")
+    finally:
+        shutil.move(tmp_path / "chains", trained[0] / "chains")
 
 
 def test_k_below_one_is_refused(trained):

@@ -12,6 +12,7 @@ from recbole.utils import get_model
 
 import recbole_attn
 from recbole_attn import registry
+from recbole_attn.catalogue import Catalogue
 from recbole_attn.data import PrefixDataset
 from recbole_attn.model import MODELS
 
@@ -57,6 +58,12 @@ def test_run_recbole_trains_our_model_and_its_checkpoint_loads_through_recbole(t
     assert type(model).__name__ == "AWRSR"
     assert isinstance(dataset, PrefixDataset)
     assert len(train_data.dataset) > 90_000
+
+
+def test_recboles_own_entry_points_warn_where_they_train_on_prefixes(caplog):
+    with caplog.at_level("WARNING"):
+        get_model("FAIR")(Config("FAIR", "ml-100k"), Catalogue("item_id", ["[PAD]", "one", "two"]))
+    assert "RecBole's own entry points train FAIR on prefixes" in caplog.text
 
 
 def test_hyper_tuning_knows_our_model(tmp_path):

@@ -251,6 +251,9 @@ def test_a_resumed_run_reads_the_ml_100k_that_the_run_read(tmp_path, monkeypatch
         ("--eval_args.order=RO", "eval_args.order = RO (command line): AWRSR needs TO"),
         ("--repeatable=False", "RecBole refuses these settings: Sequential models currently only support"),
         ("--train_neg_sample_args={distribution: uniform}", "contradicts loss_type = CE: set it to ~"),
+        ("--threshold={timestamp: high}", "threshold = {'timestamp': 'high'}: must be one column and a number, as in"),
+        ("--threshold={a: 1, b: 2}", "threshold = {'a': 1, 'b': 2}: must be one column and a number"),
+        ("--log_wandb=True", "log_wandb = True: wandb is not installed; pip install wandb"),
         ("--model=sasrec", "there is no model 'sasrec': did you mean 'SASRec'"),
         ("--model=AWRS", "there is no model 'AWRS': did you mean 'AWRSR' or 'AWRSTOSA'?"),
     ],
@@ -345,6 +348,8 @@ def test_the_settings_of_a_checkpoint_load_again_to_the_same_config(model):
         ("epochs: !!python/object/apply:os.getcwd []\n", "missing.yaml, line 1: could not determine a constructor"),
         ("epoch: 1\n", "missing.yaml): did you mean 'epochs'?"),
         (b"epochs: \xff\n", "not a text file in UTF-8"),
+        ("learning_rate: {{ lr }}\n", "missing.yaml, line 1: a setting's name must be plain text: {{ }} is a template"),
+        ("seed: 2020-13-45\n", "seed = '2020-13-45' "),
     ],
 )
 def test_a_bad_config_file_is_named(tmp_path, content, message):
@@ -355,6 +360,15 @@ def test_a_bad_config_file_is_named(tmp_path, content, message):
         load_settings("AWRSR", "ml-100k", [file])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"use_gpu": False}, {"use_gpu": False, "gpu_id": "1"}, {"gpu_id": ""}])
+def test_who_wants_no_gpu_gets_none(given, monkeypatch):
+    """RecBole 1.2.1 asks for its number alone."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert load_settings("AWRSR", "ml-100k", config_dict=given).config["device"].type == "cpu"
+    assert load_settings("AWRSR", "ml-100k").config["device"].type == "cuda"
 
 
 def test_config_files_read_numbers_and_none_as_recbole_does(tmp_path):

@@ -55,6 +55,25 @@ def test_distances_by_matmul_stay_within_their_bound(scale, offset):
     assert ((found - exact).abs() <= bound).all()
 
 
+def test_embedded_items_are_gaussians_as_the_formula_has_them():
+    model = steep("STOSA").eval()
+    item_seq = batch(length=6)["item_list"]
+    mean = model.input_norm(model.item_embedding(item_seq) + model.position_embedding.weight[:6])
+    raw = model.covariance_norm(model.item_covariance(item_seq) + model.position_covariance.weight[:6])
+    found_mean, found_covariance = model.embed(item_seq).chunk(2, -1)
+    torch.testing.assert_close(found_mean, torch.where(mean > 0, mean, mean.exp() - 1))
+    torch.testing.assert_close(found_covariance, torch.where(raw > 0, raw + 1, raw.exp()))
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_legacy_means_go_through_all_layers_as_they_were_embedded(legacy):
+    model, histories = steep("STOSA", legacy_mean=legacy).eval(), batch(length=6)
+    means = model.embed(histories["item_list"]).chunk(2, -1)[0]
+    last = means[torch.arange(len(means)), histories["length"] - 1]
+    state = model.forward(histories["item_list"], histories["length"]).chunk(2, -1)[0]
+    assert torch.allclose(state, last) == legacy
+
+
 @pytest.mark.parametrize("refinement", [None, *REFINEMENTS])
 @pytest.mark.parametrize("scale", [1e-8, 1000.0, 1e6])
 def test_extreme_inputs_give_weights_and_finite_gradients(refinement, scale):

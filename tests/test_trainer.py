@@ -506,6 +506,14 @@ def test_evaluating_without_a_checkpoint_is_one_line(data, tmp_path):
     assert "best.pth: No such file" in refusal(run.trainer.evaluate, run.test)
 
 
+def test_a_best_of_another_epoch_is_not_tested_under_the_best_ones_name(data, tmp_path):
+    run = Run(data, tmp_path, epochs=2)
+    run.fit()
+    run.trainer.best_epoch += 7
+    text = refusal(run.trainer.evaluate, run.test)
+    assert "which training on did not find the best again" in text
+
+
 class Terminal:
     """A standard error that claims to be a terminal."""
 

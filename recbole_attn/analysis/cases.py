@@ -19,7 +19,7 @@ _BATCH = 256
 
 
 class Cases(NamedTuple):
-    """One row for each test target, in the order of the test set.
+    """One row for each user of the test set, in its order: with the last target where a split leaves him several.
 
     Attributes:
         user: (U,) original ids.
@@ -81,11 +81,12 @@ def load_cases(config) -> tuple[Cases, Any]:
         gap=clock.gaps(user),
         related=steps_to_related(train.dataset.inter_matrix(form="csr"), items.numpy(), target.numpy()),
     )
-    return cases, dataset
+    last = np.sort(len(user) - 1 - np.unique(user[::-1], return_index=True)[1])
+    return cases.take(last), dataset
 
 
 def rows_of_users(cases: Cases, users: Sequence[str]) -> np.ndarray:
-    """Row of each user's last test target.
+    """Each user's row.
 
     Raises:
         UserError: a user who is not in the test set.

@@ -49,15 +49,26 @@ def read_rows(paths: Sequence[str], data_path: str | None = None) -> list[Row]:
         data_path: folder that holds the data set's folder; that of each training where it is None.
 
     Raises:
-        UserError: no such checkpoint; a model without attention; checkpoints that cannot be compared.
+        UserError: no such checkpoint; a model without attention; checkpoints that cannot be compared, or two of one
+            training.
     """
     found = [read(path, data_path) for path in paths]
+    _require_different_trainings(found)
     require_one_protocol(found)
     groups: dict[str, list[Trained]] = {}
     for trained in found:
         groups.setdefault(repr((trained.config["model"], sorted(_settings(trained).items()))), []).append(trained)
     rows = [sorted(group, key=lambda trained: trained.config["seed"]) for group in groups.values()]
     return [Row(name, group) for name, group in zip(_names(rows), rows)]
+
+
+def _require_different_trainings(found: Sequence[Trained]) -> None:
+    """The best and the last state of one run are no two trainings, and would make its spread look small."""
+    first: dict[str, str] = {}
+    for trained in found:
+        run = trained.state.get("run_id", trained.path)  # RecBole's own checkpoints have none
+        if first.setdefault(run, trained.path) != trained.path:
+            raise UserError(f"checkpoint {trained.path}: is of the same training as {first[run]}; name one of the two")
 
 
 def read(path: str, data_path: str | None = None) -> Trained:

@@ -41,7 +41,8 @@ class Refinement(nn.Module):
         max_length: n, the longest history; shorter ones use the first rows of the U matrices.
         refinement: one of `REFINEMENTS`.
         scale: "learned" (c per head, positive, starting at `scale_init`) or "sqrt_n" (c = 1/√n, fixed).
-        scale_init: where the learned scale starts. Logits lie in [0, c], so near 1 every R would be almost uniform.
+        scale_init: where the learned scale starts. Correlations of maps are small at first, so near 1 every R would be
+            almost uniform.
         index: what column j of a map means to the U matrices: "start", the j-th item of the history, or "recent",
             the j-th item counted back from the last one.
         mix: a of `MIXTURES`: a number in [0, 1], or "learned" (per head, starting at 1/2).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from recbole.config import Config
@@ -113,6 +114,11 @@ def check_built(config: Config, stack: Stack) -> None:
         raise UserError(f"eval_args.order = {config['eval_args']['order']} ({origin}): {config['model']} needs TO")
     if config["clip_grad_norm"] and "max_norm" not in config["clip_grad_norm"]:
         raise UserError(f"clip_grad_norm = {config['clip_grad_norm']} has no max_norm: write {{max_norm: 5}}, or ~")
+    threshold = config["threshold"]
+    if threshold is not None and [type(value) in (int, float) for value in threshold.values()] != [True]:
+        raise UserError(f"threshold = {threshold}: must be one column and a number, as in {{rating: 4}}")
+    if config["log_wandb"] and find_spec("wandb") is None:
+        raise UserError("log_wandb = True: wandb is not installed; pip install wandb, or leave log_wandb at False")
     if config["training"] == "sequence":
         _check_one_pass(config, stack)
 

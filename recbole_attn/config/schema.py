@@ -27,11 +27,19 @@ _SYNONYMS_OF_RECBOLE = {"None": "none", "optional": "none", "string": "str"}
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as RecBole reads it: 1e-3 is a float. A key that stands twice in a mapping is an error."""
+    """YAML as RecBole reads it: 1e-3 is a float. A key that stands twice in a mapping is an error, a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own name and form)
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a setting's name must be plain text: {{ }} is a template that was not filled in"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
             seen.add(key.value)

@@ -71,6 +71,8 @@ def load_settings(
     check_columns(stack)
     fit_negative_sampling_to_loss(stack, {key for layer in user for key in layer.values})
     check_evaluation(stack)
+    if stack.values["use_gpu"] is False:
+        stack.set("gpu_id", "", "use_gpu = False")  # RecBole 1.2.1 asks gpu_id alone
     config = _build(model, dataset, stack.values)
     check_built(config, stack)
     _honour_data_path(config, stack, {key for layer in user for key in layer.values})

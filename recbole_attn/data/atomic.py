@@ -97,6 +97,8 @@ def read_header(path, separator, encoding) -> dict[str, FeatureType]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         blame_encoding(path, encoding, error)
+    except LookupError as error:
+        raise UserError(f"encoding = {encoding}: Python knows none of this name; use utf-8 or latin-1") from error
     if not line:
         raise UserError(f"{path}, line 1: the file is empty or has no header; expected name:type columns")
     header = {}
@@ -122,7 +124,7 @@ def read_table(path, header, fields, separator, encoding) -> pd.DataFrame:
     dtypes: dict[FeatureType, Any] = {FeatureType.TOKEN: "category", FeatureType.FLOAT: np.float64}
     # "high" gives the bits of the engine that RecBole uses, "round_trip" would not.
     fast = {"engine": "c", "float_precision": "high", "low_memory": False}
-    engine = fast if len(separator) == 1 else {"engine": "python"}
+    engine = fast if len(separator) == 1 and separator.isascii() else {"engine": "python"}
     how = {"sep": separator, "usecols": list(labels), "encoding": encoding, **engine}
     dtype = {label: dtypes.get(kind, str) for label, kind in labels.items()}
     try:

@@ -42,6 +42,20 @@ class TimeOrder(DataFiles):
             self._number_the_rows()
         elif self._sorts_by_time():
             self._require_column("TIME_FIELD", "name another, add it to load_col, or set time_order: file")
+            self._require_numbers()
+
+    def _require_numbers(self):
+        """Tokens are numbered as they come, and would be sorted so.
+
+        Raises:
+            UserError: the times are no numbers.
+        """
+        kind = self.field2type[self.time_field]
+        if kind != FeatureType.FLOAT:
+            raise UserError(
+                f"TIME_FIELD={self.time_field}: is a column of type {kind.value}, which has no order; write "
+                f"{self.time_field}:float in the header, or set time_order: file"
+            )
 
     def _number_the_rows(self):
         self.time_field = self.time_field or "timestamp"

@@ -40,6 +40,11 @@ class Backbone(SequentialRecommender):
         super().__init__(config, dataset)
         self._check(config)
         self.loss_type = config["loss_type"]
+        if config["training"] == "sequence" and config["precision"] is None:  # which every config of our runner has
+            self.logger.warning(
+                f"training = sequence: RecBole's own entry points train {config['model']} on prefixes; "
+                "run_recbole_attn.py makes batches of whole sequences"
+            )
         self.n_positions = self.max_seq_length + self.added_positions
         hidden_size, eps = config["hidden_size"], config["layer_norm_eps"]
         self.item_embedding = self.build_items(config, dataset)

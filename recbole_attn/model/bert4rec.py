@@ -2,7 +2,9 @@
 
 Items of a history, its target included, are masked and told from both sides; scoring appends a masked item. Other
 than in RecBole 1.2.1, a masked first item counts in the loss, no masked item is left out of it, no first item is
-dropped to make room for the appended one, which has a position of its own, and masking is vectorised.
+dropped to make room for the appended one, which has a position of its own, and masking is vectorised. RecBole masks the
+history alone, so that a user's last training item is never asked for; here the target is part of what is masked, each
+history has at least one mask, and `ft_ratio` is drawn for each history instead of each batch.
 """
 
 from __future__ import annotations

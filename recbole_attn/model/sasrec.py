@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from recbole_attn.attention.base import full_precision
 from recbole_attn.cross_entropy import item_cross_entropy
 from recbole_attn.encoder import Encoded
 from recbole_attn.masks import causal_mask
@@ -91,11 +92,12 @@ class SASRecBackbone(CausalBackbone):
         return self._pairwise(state, target, interaction[self.NEG_ITEM_ID][counted])
 
     def _pairwise(self, state: Tensor, target: Tensor, negative: Tensor) -> Tensor:
-        return -logsigmoid(self._score(state, target) - self._score(state, negative)).mean()
+        better = full_precision(self._score(state, target)) - full_precision(self._score(state, negative))
+        return -logsigmoid(better).mean()
 
     def _sampled(self, state: Tensor, target: Tensor, draw: Draw) -> Tensor:
-        positive, hit = self._score(state, target), draw.items == target[:, None]
-        negative = scores_of(state, draw.items, self.item_embedding.weight)
+        positive, hit = full_precision(self._score(state, target)), draw.items == target[:, None]
+        negative = full_precision(scores_of(state, draw.items, self.item_embedding.weight))
         if self.loss_type == "gBCE":
             return gbce(positive, negative, hit, self.beta)
         return sampled_softmax(positive, negative, draw.log_expected if self.logq_correction else None, hit)

@@ -60,16 +60,18 @@ def _reading(found: Findings) -> Text:
             "by chance. Intervals over users say nothing of another training; seeds do.",
             "Maps, what is said below them, and measures of single heads are those of each model's first training: "
             "heads of two trainings have no common order. All else is of all trainings, averaged within each user "
-            "before intervals are taken.",
+            "before intervals are taken. Where the split leaves a user several targets, it is the last one.",
             "Measures are taken in the row that predicts, of the first map and of the final one, in evaluation mode.",
             "Attention to an item, for erasing, is the mean of all layers and heads; the last item is never erased. An "
             "erased item leaves a hole that nothing reads, and all others keep their places: closing the gap would "
             "move them, to which models with embedded positions answer as well.",
             "Noise disturbs the items that the model sees: random items replace some or are inserted (the oldest fall "
             "out), some are dropped, or change places. Every model meets the same noise; bars are the standard "
-            "deviation over trainings and draws.",
-            f"The related item is the one of the history that training users most often had together with the target. "
-            f"Maps show the {SHOWN} newest positions; the .npz files beside this page hold all.",
+            "deviation over trainings and draws. Shares are rounded to whole items: a small share of a short history "
+            "is none, and one item alone changes no places.",
+            "The related item is the one of the history that training users had together with the target most often "
+            f"for how popular it is (cosine). Maps show the {SHOWN} newest positions; the .npz files beside this page "
+            "hold all.",
             "Colours of maps: in one layer, and for one user or the mean, the weights of all models share a scale, and "
             "so do maps with negative weights, correlations (R), keep-masks and changes. They go by the square root of "
             "the value, those of keep-masks by the value itself; empty is what may not be read.",

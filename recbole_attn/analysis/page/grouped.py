@@ -39,13 +39,13 @@ def divided(found: Findings) -> list[tuple[Groups, list[str]]]:
 def tried(found: Findings) -> list[Tried]:
     """Every row in every group; nothing without a control."""
     against = {
-        (row.name, groups.key, name): one
+        (row.name, groups.key, number, names[number]): one
         for base, row in found.pairs
         for groups, names in divided(found)
-        for name, one in zip(names, groups.against(row.scores, base.scores, found.cases.user))
+        for number, one in enumerate(groups.against(row.scores, base.scores, found.cases.user))
     }
     corrected = holm({place: one.p for place, one in against.items()})
-    return [Tried(*place, one, corrected[place]) for place, one in against.items()]
+    return [Tried(row, key, name, one, corrected[row, key, n, name]) for (row, key, n, name), one in against.items()]
 
 
 def told(found: Findings, tried: Sequence[Tried]) -> str:
@@ -95,6 +95,8 @@ def _names(groups: Groups) -> list[str]:
     if groups.key != "gap":
         return group_names(groups.edges)
     highs = [_duration(high) for _, high in groups.edges]
+    if len(set(highs)) < len(highs):
+        highs = [f"{high:,} s" for _, high in groups.edges]
     names = [high if high == "0 s" else f"≤ {high}" for high in highs]
     return [*names[:-1], f"> {highs[-2]}"] if len(highs) > 1 else names
 

@@ -24,6 +24,7 @@ def legend(canvas, columns: int = 2) -> None:
 def by_head(canvas, found: Findings, measure: str) -> None:
     """One measure of the layers and heads of each first training: the first map hollow, the final one filled."""
     axes, place = canvas.subplots(), list(NAMES).index(measure)
+    names = sorted({name for row in found.rows for name in _heads(row)}, key=lambda name: [*map(int, name.split("."))])
     stages = [(number, row, stage) for number, row in enumerate(found.rows) for stage in _stages(row)]
     for order, (number, row, stage) in enumerate(stages):
         values = getattr(row.measures, stage)[0, ..., place]
@@ -31,8 +32,7 @@ def by_head(canvas, found: Findings, measure: str) -> None:
         aside = (order - (len(stages) - 1) / 2) * 0.6 / len(stages)
         one = estimate(values.reshape(len(values), -1))
         label = row.name if stage == "after" else f"{row.name}, before"
-        _bars(axes, np.arange(len(one.mean)) + aside, one, label, look)
-    names = max((_heads(row) for row in found.rows), key=len)
+        _bars(axes, np.array([names.index(name) for name in _heads(row)]) + aside, one, label, look)
     axes.set_xticks(range(len(names)), names)
     axes.set_xlabel("layer.head")
     axes.set_ylabel(measure)
