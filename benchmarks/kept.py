@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +55,12 @@ def save(file: Path, runs: dict[str, Any], settings: dict[str, Any], rows: dict[
 def keeping(file: Path, settings: dict) -> Callable:
     """A function of a key and of what makes its value, which keeps the value in `file` and makes none twice.
 
+    What is kept are times, which belong to this code, this torch and this processor.
+
     Args:
         settings: as for `earlier`, which may refuse.
     """
+    settings = {**settings, **_measured_here()}
     kept = earlier(file, settings, {})
 
     def keep(key: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -65,6 +70,15 @@ def keeping(file: Path, settings: dict) -> Callable:
         return kept[key]
 
     return keep
+
+
+def _measured_here() -> dict[str, str]:
+    from recbole_attn.compare.machine import processor
+
+    package, digest = Path(__file__).parent.parent / "recbole_attn", hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return {"code": digest.hexdigest()[:12], "torch": version("torch"), "processor": processor()}
 
 
 def _stored(values: dict[str, Any]) -> dict[str, Any]:

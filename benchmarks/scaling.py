@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import statistics
 import sys
 import tempfile
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="scaling", help="name of the result files")
-    args = parser.parse_args()
+    args, load = parser.parse_args(), os.getloadavg()[0]
     RESULTS.mkdir(exist_ok=True)
     keep = keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
     points = of_steps(args, "length", args.lengths, keep) + of_product(args)
@@ -174,7 +175,7 @@ def main() -> None:
         writer.writerows([Point._fields, *points])
     about = (
         f"# Scaling\n\n`python benchmarks/scaling.py {' '.join(sys.argv[1:])}`\n\nMedians of {args.repeats} processes; "
-        f"{args.threads} threads, {processor()}, torch {version('torch')}.\n"
+        f"{args.threads} threads, {processor()}, torch {version('torch')}. Load when it began: {load:.1f}.\n"
     )
     (RESULTS / f"{args.name}.md").write_text(about + table(points), encoding="utf-8")
     draw(points, RESULTS / f"{args.name}.png")

@@ -24,6 +24,7 @@ import argparse
 import csv
 import importlib
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -242,7 +243,7 @@ def report(sizes: list[list[Row]], tables: dict[str, list[str]]) -> str:
     return text + ("\n## Goals\n\n" + "\n".join(lines) + "\n" if lines else "")
 
 
-def write(args: argparse.Namespace, sizes: list[list[Row]], tables: dict[str, list[str]]) -> None:
+def write(args: argparse.Namespace, sizes: list[list[Row]], tables: dict[str, list[str]], load: float) -> None:
     from recbole_attn.compare.machine import processor
 
     with (RESULTS / f"{args.name}.csv").open("w", newline="") as file:
@@ -255,7 +256,8 @@ def write(args: argparse.Namespace, sizes: list[list[Row]], tables: dict[str, li
         f"# Training and evaluation steps\n\n`{' '.join(['python benchmarks/train_step.py', *sys.argv[1:]])}`\n\n"
         f"Batch {args.batch}, {args.heads} heads, hidden size {args.hidden}, {args.items} items, full histories; "
         f"medians of {args.repeats} processes of {args.steps} steps. {args.device}, {args.threads} threads, "
-        f"{processor()}, torch {version('torch')}; anomaly mode {'on' if args.anomaly else 'off'}.\n"
+        f"{processor()}, torch {version('torch')}; anomaly mode {'on' if args.anomaly else 'off'}; load when it "
+        f"began: {load:.1f}.\n"
     )
     (RESULTS / f"{args.name}.md").write_text(about + report(sizes, tables), encoding="utf-8")
 
@@ -284,7 +286,7 @@ def main() -> None:
     parser.add_argument("--anomaly", action="store_true", help="autograd's anomaly mode on, as in RecBole alone")
     parser.add_argument("--name", default="train_step", help="name of the result files")
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args, load = parser.parse_args(), os.getloadavg()[0]
     if args.measure:
         sys.argv = sys.argv[:1]  # RecBole's Config reads the command line
         print(json.dumps(measure(args.measure)))
@@ -296,7 +298,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     keep = keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
     sizes = [compare(args, layers, length, keep) for layers in args.layers for length in args.lengths]
-    write(args, sizes, tables)
+    write(args, sizes, tables, load)
     (RESULTS / f"{args.name}.json").unlink(missing_ok=True)  # a finished command measures anew when it is given again
     print((RESULTS / f"{args.name}.md").read_text(encoding="utf-8"))
 
