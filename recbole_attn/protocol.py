@@ -152,13 +152,15 @@ def _require_times(config, dataset) -> None:
 def are_positions(users: np.ndarray, times: np.ndarray) -> bool:
     """Do the times count the rows, or those of each user? Filters may have taken rows out since they were counted.
 
-    Then the times go up by one, users come one after another in them, or most begin at one and the same time.
+    Then the times go up by one, no two are equal and users come one after another in them, or most users begin at one
+    and the same time.
     """
     if (np.diff(np.sort(times)) == 1).all():
         return True
     first = pd.Series(times).groupby(users).min()
     in_time = users[np.argsort(times, kind="stable")]
-    one_after_another = len(first) > 2 and 1 + (np.diff(in_time) != 0).sum() == len(first)
+    all_differ = len(np.unique(times)) == len(times)
+    one_after_another = all_differ and len(first) > 2 and 1 + (np.diff(in_time) != 0).sum() == len(first)
     return bool(one_after_another or (len(first) > 1 and first.value_counts().iloc[0] > len(first) / 2))
 
 

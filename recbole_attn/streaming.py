@@ -42,18 +42,18 @@ class StreamingCollector(Collector):
 
 
 class TieCollector(StreamingCollector):
-    """The collector of one evaluation, which also counts the targets that have the score of another item.
-
-    Rows of scores with several targets are left out.
-    """
+    """The collector of one evaluation, which also counts the targets that have the score of another item."""
 
     def __init__(self, config):
         super().__init__(config)
         self._tied = self._targets = 0
+        self._uncounted = False
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
-        if len(positive_i) == len(scores_tensor):
+        if positive_i is None or len(positive_i) != len(scores_tensor):  # labels, or rows of several targets
+            self._uncounted = True
+        else:
             scores = as_scores(scores_tensor)
             equal = scores.compare(scores.of(positive_i.to(scores.state.device))).equal
             self._tied += int((equal > 1).sum())
@@ -61,8 +61,8 @@ class TieCollector(StreamingCollector):
 
     @property
     def tie_share(self) -> float | None:
-        """Share of targets whose rank is partly a matter of chance; None where none was counted."""
-        return self._tied / self._targets if self._targets else None
+        """Share of targets whose rank is partly a matter of chance; None unless each has a row of scores of its own."""
+        return None if self._uncounted or not self._targets else self._tied / self._targets
 
 
 def as_scores(scores: Scores | Tensor) -> Scores:

@@ -218,11 +218,12 @@ def test_trials_at_one_time_are_as_many_as_threads_and_resources_of_the_workers_
     assert Cluster(client, "tcp://host:8786", resources).at_once == at_once
 
 
+@pytest.mark.parametrize("use_gpu", [True, False])
 @pytest.mark.parametrize(
     ("gpus", "resources", "device"),
     [("11", None, "cuda"), ("00", None, "cpu"), ("01", {"GPU": 1}, "cuda"), ("01", {"CPU": 1}, None)],
 )
-def test_trials_are_planned_for_the_device_of_the_workers_that_can_take_them(gpus, resources, device):
+def test_trials_are_planned_for_the_device_of_the_workers_that_can_take_them(folder, gpus, resources, device, use_gpu):
     workers = {
         f"w{number}": {"nthreads": 1, "resources": {"CPU": 1, "GPU": int(gpu)}} for number, gpu in enumerate(gpus)
     }
@@ -230,16 +231,17 @@ def test_trials_are_planned_for_the_device_of_the_workers_that_can_take_them(gpu
         scheduler_info=lambda: {"workers": workers},
         run=lambda ask, workers: {name: gpus[int(name[1:])] == "1" for name in workers},
     )
-    cluster = Cluster(client, "tcp://host:8786", resources)
-    if device is None:
+    plan = read_plan(options(folder, model="Pop", seeds=1, use_gpu=use_gpu))
+    plan = plan._replace(devices=Cluster(client, "tcp://host:8786", resources).devices())
+    if device is None and use_gpu:
         with pytest.raises(UserError, match="some workers of the cluster have a GPU and some have none"):
-            cluster.device()
+            trials_of(plan, plan.rows[0])
     else:
-        assert cluster.device() == device
+        assert trials_of(plan, plan.rows[0])[0].config["device"] == (device if use_gpu else "cpu")
 
 
 def test_a_trial_on_a_cluster_has_the_threads_it_asks_for_and_the_gpus_of_its_worker(folder, monkeypatch):
-    plan = read_plan(options(folder, model="Pop", seeds=1))
+    plan = read_plan(options(folder, model="Pop", seeds=1, use_gpu=True))
     (trial,) = trials_of(plan, plan.rows[0])
     store = Store(folder / "results" / "chains")
     submitted = []

@@ -152,6 +152,11 @@ def test_positions_are_known_after_filters_have_taken_rows_out(folder, by_user):
         protocol.loaders(config, protocol.load(config))
 
 
+def test_sessions_that_do_not_overlap_have_times():
+    users, times = np.repeat(np.arange(4), 3), np.repeat([100.0, 250, 300, 900], 3)
+    assert not protocol.are_positions(users, times)
+
+
 def test_time_order_by_file_cannot_be_split_along_time(folder):
     with pytest.raises(UserError, match="mere positions"):
         prepared(folder, "Pop", {"TS": [0.6, 0.2, 0.2]}, time_order="file")

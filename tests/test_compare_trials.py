@@ -485,11 +485,15 @@ def test_a_result_is_kept_under_the_hash_of_the_data_it_was_made_of_alone(folder
     assert run(folder, model="Pop,BPR", seeds=1)[1] == 0
 
 
+def test_data_may_lie_at_a_relative_path(folder, started):
+    assert run(folder, model="Pop,BPR", seeds=1, data_path=".")[1] == 0
+
+
 def test_a_trial_refuses_another_device_than_the_one_in_its_hash(folder, started):
-    plan = read_plan(options(folder, model="Pop", seeds=1))._replace(device="cuda")
+    plan = read_plan(options(folder, model="Pop", seeds=1, use_gpu=True))._replace(devices=frozenset({"cuda"}))
     (trial,) = trials_of(plan, plan.rows[0])
     assert trial.config["device"] == "cuda"
-    assert trials_of(plan._replace(device=None), plan.rows[0])[0].key != trial.key
+    assert trials_of(plan._replace(devices=frozenset({"cpu"})), plan.rows[0])[0].key != trial.key
     store = Store(folder / "results" / "chains")
     assert schedule.start(store.prepare(trial)).wait() == 1
     assert store.failure(trial) == "this process computes on cpu, not on cuda, as it was to"

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -362,13 +363,24 @@ def test_a_bad_config_file_is_named(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("given", [{"use_gpu": False}, {"use_gpu": False, "gpu_id": "1"}, {"gpu_id": ""}])
+@pytest.mark.parametrize("given", [{"use_gpu": False}, {"gpu_id": ""}])
 def test_who_wants_no_gpu_gets_none(given, monkeypatch):
     """RecBole 1.2.1 asks for its number alone."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert load_settings("AWRSR", "ml-100k", config_dict=given).config["device"].type == "cpu"
     assert load_settings("AWRSR", "ml-100k").config["device"].type == "cuda"
+
+
+def test_a_resumed_run_may_move_to_the_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    saved = load_settings("AWRSR", "ml-100k", config_dict={"use_gpu": False}).config.external_config_dict
+    again = partial(load_settings, "AWRSR", "ml-100k", config_dict=saved)
+    assert again().config["device"].type == "cpu"
+    assert again(command_line={"use_gpu": True}).config["device"].type == "cuda"
+    with pytest.raises(UserError, match=r"gpu_id = 1 .*use_gpu = False asks for the CPU; say --use_gpu=True as well"):
+        again(command_line={"gpu_id": "1"})
 
 
 def test_config_files_read_numbers_and_none_as_recbole_does(tmp_path):

@@ -150,6 +150,7 @@ def test_the_share_of_ties_is_that_of_all_targets(levels):
 def test_rows_of_several_targets_leave_the_share_of_ties_open():
     collector = TieCollector(CONFIG)
     collector.eval_batch_collect(torch.zeros(2, 9), None, torch.tensor([0, 0, 1]), torch.tensor([3, 4, 5]))
+    collector.eval_batch_collect(torch.zeros(2, 9), None, torch.tensor([0, 1]), torch.tensor([3, 4]))
     assert collector.tie_share is None
 
 

@@ -62,27 +62,18 @@ class Cluster:
         """How many trials the workers run at one time."""
         return sum(_room(worker, self.resources or {}) for worker in _workers(self.client).values())
 
-    def device(self) -> str:
-        """The type of the device that the workers which can take a trial have.
+    def devices(self) -> frozenset[str]:
+        """The types of device that the workers which can take a trial have.
 
         Raises:
-            UserError: they lack PyTorch; or some have a GPU and some have none, and a trial's hash could not tell which
-                it ran on.
+            UserError: they lack PyTorch.
         """
         able = [name for name, worker in _workers(self.client).items() if _offers(worker, self.resources or {})]
         try:
             has_gpu = self.client.run(_has_gpu, workers=able)
         except ImportError as error:
-            raise UserError(
-                f"address = {self.address}: workers fail to import ({error}); install the same there"
-            ) from error
-        found = {"cuda" if has else "cpu" for has in has_gpu.values()}
-        if len(found) > 1:
-            raise UserError(
-                "resources: some workers of the cluster have a GPU and some have none; start those of one kind with "
-                "--resources 'GPU=1', or 'CPU=4', and ask for that, as in --resources='{GPU: 1}'"
-            )
-        return found.pop()
+            raise UserError(f"address = {self.address}: workers fail to import ({error}); install it there") from error
+        return frozenset("cuda" if has else "cpu" for has in has_gpu.values())
 
     def _require_scheduler(self, done: Sequence[Any]) -> None:
         """Nobody but Dask cancels a task while it is waited for: when the connection is lost."""

@@ -23,15 +23,15 @@ from recbole_attn.errors import UserError
 
 
 class Runner(NamedTuple):
-    """What runs trials, how many at one time, what refuses trials that it could not run, and the device they run on.
+    """What runs trials, how many at one time, what refuses trials that it could not run, and the types of device there.
 
-    `device` is its type; None for what the settings choose on this machine.
+    `devices` is None for this machine's.
     """
 
     run: Callable[..., None]
     at_once: int
     check: Callable[[Sequence[Trial]], None]
-    device: str | None = None
+    devices: frozenset[str] | None = None
 
 
 def compare(options: Mapping[str, Any]) -> tuple[str, int]:
@@ -43,7 +43,7 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     plan = read_plan(options)
     with runner(options) as chosen:
-        plan = plan._replace(device=chosen.device)
+        plan = plan._replace(devices=chosen.devices)
         tuned = grids(plan)
         default = {row.name: trials_of(plan, row) for row in plan.rows}
         store = Store(plan.folder)
@@ -84,7 +84,7 @@ def runner(options: Mapping[str, Any]) -> Iterator[Runner]:
     if options.get("engine"):
         with connect(options.get("address"), options.get("resources")) as cluster:
             # What a worker's device cannot is found by the trial.
-            yield Runner(cluster.run, cluster.at_once, lambda trials: None, cluster.device())
+            yield Runner(cluster.run, cluster.at_once, lambda trials: None, cluster.devices())
         return
     for name in ("address", "resources"):
         if options.get(name):

@@ -33,7 +33,7 @@ class Plan(NamedTuple):
         seeds: how many; the first one is the setting `seed`.
         baseline: name of the row that the others are compared with.
         tune: row name -> grid, as it stands in the YAML file.
-        device: type of the device that trials run on; None for this machine's.
+        devices: types of device that trials may find where they run; None for this machine's.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     seeds: int
     baseline: str
     tune: dict[str, Any]
-    device: str | None = None
+    devices: frozenset[str] | None = None
 
 
 def is_comparison(options: Mapping[str, Any]) -> bool:

@@ -55,7 +55,7 @@ def main(folder: Path) -> int:
             return 0
         commit()  # of the code that is imported now; the record is written when the trial ends
         try:
-            require_unchanged(read_json(folder / SPECIFICATION) or {})
+            require_unchanged(folder)
             execute(folder)
         except (Exception, KeyboardInterrupt) as error:
             traceback.print_exc()
@@ -64,14 +64,15 @@ def main(folder: Path) -> int:
     return 0
 
 
-def require_unchanged(specification: dict[str, Any]) -> None:
+def require_unchanged(folder: Path) -> None:
     """The hash that the trial is kept under must be that of the code and the data it finds.
 
     Raises:
         UserError: they were changed since the command began.
     """
-    config = specification["config"]
-    if fingerprint(specification["model"], config, Path(config["data_path"])) != specification["key"]:
+    specification: dict[str, Any] = read_json(folder / SPECIFICATION) or {}
+    data_path = Path(configure(specification, folder)["data_path"])
+    if fingerprint(specification["model"], specification["config"], data_path) != specification["key"]:
         raise UserError("code or data were changed since this command began; give it again")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,8 +117,8 @@ def _require_fitting(model: str) -> None:
 
 def _on_dataset(plan: Plan, row: Row, dataset: str, layers: Sequence[Layer], seeds: int) -> list[Trial]:
     config = load_settings(row.model, dataset, layers=layers).config
-    if plan.device is not None:
-        config["device"] = torch.device(plan.device if config["gpu_id"] else "cpu")
+    if plan.devices is not None:
+        config["device"] = _device_there(plan.devices, config["gpu_id"])
     if config["eval_type"] != EvaluatorType.RANKING:
         raise UserError(f"metrics = {config['metrics']}: a comparison needs ranking metrics, such as NDCG")
     if not has_rows(config["valid_metric"]):
@@ -146,6 +146,18 @@ def _on_dataset(plan: Plan, row: Row, dataset: str, layers: Sequence[Layer], see
         config[name] = stack.values[name] = str(path)
     values = {**stack.values, "data_path": str(data_path.parent)}
     return [_trial(row, dataset, config, values, config["seed"] + number, data_path) for number in range(seeds)]
+
+
+def _device_there(types: Collection[str], gpu_id: str) -> torch.device:
+    """The device of a trial on a cluster whose workers have these types; empty `gpu_id` asks for the CPU."""
+    if not gpu_id:
+        return torch.device("cpu")
+    if len(types) > 1:
+        raise UserError(
+            "resources: some workers of the cluster have a GPU and some have none; start those of one kind with "
+            "--resources 'GPU=1', or 'CPU=4', and ask for that, as in --resources='{GPU: 1}', or say --use_gpu=False"
+        )
+    return torch.device(*types)
 
 
 def _check_test(config) -> None:

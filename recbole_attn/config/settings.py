@@ -71,8 +71,11 @@ def load_settings(
     check_columns(stack)
     fit_negative_sampling_to_loss(stack, {key for layer in user for key in layer.values})
     check_evaluation(stack)
-    if stack.values["use_gpu"] is False:
-        stack.set("gpu_id", "", "use_gpu = False")  # RecBole 1.2.1 asks gpu_id alone
+    if stack.values["use_gpu"] is False and (command_line or {}).get("gpu_id"):
+        raise UserError(
+            f"gpu_id = {(command_line or {})['gpu_id']} (command line): use_gpu = False asks for the CPU; "
+            "say --use_gpu=True as well"
+        )
     config = _build(model, dataset, stack.values)
     check_built(config, stack)
     _honour_data_path(config, stack, {key for layer in user for key in layer.values})
@@ -127,10 +130,13 @@ class _TypedConfig(Config):
 
 
 def _build(model: str, dataset: str, values: dict[str, Any]) -> Config:
+    given = copy.deepcopy(values)
+    on_cpu = {"gpu_id": ""} if values["use_gpu"] is False else {}  # RecBole 1.2.1 asks gpu_id alone
     try:
-        config = _TypedConfig(model=model, dataset=dataset, config_dict=copy.deepcopy(values))
+        config = _TypedConfig(model=model, dataset=dataset, config_dict={**given, **on_cpu})
     except (ValueError, TypeError, RuntimeError, NotImplementedError, KeyError) as error:
         raise UserError(f"RecBole refuses these settings: {' '.join(str(error).split())}") from error
+    config.external_config_dict.update({key: given[key] for key in on_cpu})  # what a resumed run is given
     config.__class__ = Config  # so that checkpoints hold RecBole's own class
     return config
 

@@ -51,7 +51,7 @@ def check_rows(path, rows: int) -> None:
     if rows < lines:
         raise UserError(
             f"{path}: {lines} lines make {rows} rows, because a cell that begins with a quotation mark ends in another "
-            'line; take such marks (") out of the file'
+            'line; take such marks ("), or the line breaks within cells, out of the file'
         )
 
 
