@@ -148,6 +148,9 @@ def draw(points: list[Point], file: Path) -> None:
         for (where, cost, model), found in curves(points).items():
             if where == along and cost in costs:
                 axes.loglog([p.size for p in found], [p.value for p in found], marker="o", label=model)
+        sizes = sorted({p.size for p in points if p.along == along})
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.set(xlabel=along, ylabel=costs[0])
     figure.axes[0].legend()
     figure.savefig(file, dpi=120)

@@ -167,7 +167,9 @@ def memory_mib(device: str, peak: bool) -> float:
     if device != "cpu":
         return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 2**20
     if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # Not getrusage's, which counts what the process was before it ran this program: a copy of its parent.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     resident = int(Path("/proc/self/statm").read_text().split()[1])
     return resident * resource.getpagesize() / 2**20
 
