@@ -8,7 +8,8 @@ with a drawn item is the case: the history is all else that the user did before 
 the drawn ones, and among all. Models are named as on the command line, settings after a colon. What users did after
 their case is trained on: it tells of other items only. A model with one vector an item (AttnSASRec) only ever pushes
 those of the drawn items away, as items that nobody chose: it is the second control, and quantizer=random, codes without
-meaning, is the third. Standard errors take the drawn items as the sample, not the users, who share them.
+meaning, is the third, with code_bits=5 on ml-100k, which learned codes get there. Standard errors take the drawn items
+as the sample, not the users, who share them.
 """
 
 from __future__ import annotations

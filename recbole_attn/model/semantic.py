@@ -137,8 +137,7 @@ def _make(config, dataset, items: list[str]) -> SemanticIds:
     quantizer, seed = config["quantizer"], config["seed"]
     report: dict[str, Any] = {"item_vectors": "none", "quantizer": quantizer, "seed": seed, "items": len(items)}
     if quantizer == "random":
-        learned = len(torch.cat(training_pairs(dataset, 1)).unique())
-        sizes = fit_sizes(quantizer, config["n_codes"], config["code_bits"], 0, learned)
+        sizes = Sizes(config["n_codes"], config["code_bits"], 0)
         found = random_codes(len(items), sizes, seed)
     else:
         source, vectors, trained = make_vectors(config, dataset, items)

@@ -3,7 +3,8 @@
 pq    code_k = nearest of V centroids to the k-th of K slices of x               (Jégou et al., TPAMI 2011)
 opq   pq of R·x, R orthogonal and learned with the centroids                     (Ge et al., CVPR 2013; faiss)
 rq    code_k = nearest of V centroids to what codes 1 … k-1 leave of x           (Chen et al., Sensors 2010)
-random  drawn uniformly, whatever the item: what is left when codes mean nothing; as many values as the others have
+random  drawn uniformly, whatever the item: what is left when codes mean nothing; of the size
+        asked for, while the others adapt to the catalogue
 """
 
 from __future__ import annotations
@@ -48,13 +49,15 @@ def require_quantizer(name: str) -> None:
 
 def fit_sizes(quantizer: str, n_codes: int, code_bits: int, dimensions: int, points: int) -> Sizes:
     """The sizes asked for, as far as `points` items of training in `dimensions` carry them; changes are logged."""
+    if quantizer == "random":
+        return Sizes(n_codes, code_bits, dimensions)
     bits = max(1, min(code_bits, (points // _POINTS).bit_length() - 1))
     if bits < code_bits:
         getLogger().info(
             f"code_bits = {bits} in place of {code_bits}: {points} items in training make {points / 2**code_bits:.1f} "
             f"points a centroid, where about {_POINTS} are wanted"
         )
-    if quantizer in ("rq", "random"):
+    if quantizer == "rq":
         return Sizes(n_codes, bits, dimensions)
     fewer = min(n_codes, dimensions)
     if fewer < n_codes:
