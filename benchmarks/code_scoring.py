@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import torch
 
 from recbole_attn.codes import CodedItems
-from recbole_attn.memory import keep_freed_memory
+from recbole_attn.memory import keep_freed_memory, peak_resident
 
 RESULT = Path(__file__).parent / "results" / "code_scoring.md"
 BLOCK = 1 << 24  # float32 numbers that are summed in one go
@@ -35,7 +34,7 @@ def seconds(task) -> float:
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_resident() / 2**20
 
 
 def summing(numbers: int):

@@ -1,6 +1,6 @@
 """How well are items ranked that never occur in training? Against random order, whose figures are exact.
 
-    python benchmarks/cold_items.py --dataset=ml-100k --models FAIR FAIR:quantizer=random AttnSASRec
+    python benchmarks/cold_items.py --dataset=ml-100k --models FAIR FAIR:quantizer=random,code_bits=5 AttnSASRec
 
 A share of the items (5 %) is drawn and every interaction with them is taken out of the log, which is then trained on as
 usual; the drawn items keep their row in the .item file, and with it a number and codes. Each user's last interaction
@@ -188,7 +188,8 @@ def study(args: argparse.Namespace, folder: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["FAIR", "FAIR:quantizer=random", "RPG", "AttnSASRec"])
+    rows = ["FAIR", "FAIR:quantizer=random,code_bits=5", "RPG", "AttnSASRec"]
+    parser.add_argument("--models", nargs="+", default=rows)
     parser.add_argument("--dataset", default="ml-100k", help="one without filters, or whose file is filtered already")
     parser.add_argument("--data_path", default="dataset")
     parser.add_argument("--share", type=float, default=0.05, help="of the items, kept out of training")

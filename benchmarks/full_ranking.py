@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -77,7 +76,9 @@ def measure(which: str, users: int, items: int, batch: int, chunk: int | None) -
 
 
 def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    from recbole_attn.memory import peak_resident
+
+    return peak_resident() / 2**20
 
 
 def in_own_process(*arguments: object) -> dict:

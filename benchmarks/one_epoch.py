@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CLEAR = Path("/proc/self/clear_refs")
 COMPILING = 20  # steps in which torch.compile meets the shapes of batches, and settles on dynamic ones
 
 
@@ -33,7 +33,7 @@ def parse(text: str) -> Row:
     return Row(model, way or "plugin", dict(pair.split("=") for pair in changes.split(",") if pair))
 
 
-class Stopwatch:
+class Stopwatch(contextlib.AbstractContextManager):
     """Seconds spent inside, GPU included."""
 
     def __init__(self, device):
@@ -62,9 +62,9 @@ class Stopwatch:
 
 
 class Steps:
-    """The first batches of a loader, each taken under a stopwatch; all else is the loader's."""
+    """The first batches of a loader, each taken within `watch`; all else is the loader's."""
 
-    def __init__(self, loader, steps: int, watch):
+    def __init__(self, loader, steps: int, watch: contextlib.AbstractContextManager):
         self.loader, self.steps, self.watch = loader, steps, watch
         self.taken = 0
 
@@ -195,7 +195,8 @@ def peak(device, base: float) -> float:
     """MiB: on a GPU of what PyTorch allocated; else of the process, above what it held after its imports."""
     import torch
 
+    from recbole_attn.memory import peak_resident
+
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    lines = STATUS.read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024 - base
+    return peak_resident() / 2**20 - base

@@ -15,7 +15,6 @@ import importlib
 import json
 import logging
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -58,7 +57,9 @@ def measure(which: str, data_path: str, dataset: str) -> dict[str, float]:
 
 
 def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    from recbole_attn.memory import peak_resident
+
+    return peak_resident() / 2**20
 
 
 def write_log(folder: Path, interactions: int) -> None:

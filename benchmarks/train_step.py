@@ -164,12 +164,12 @@ def timed(step, device: str) -> tuple[float, float]:
 def memory_mib(device: str, peak: bool) -> float:
     import torch
 
+    from recbole_attn.memory import peak_resident
+
     if device != "cpu":
         return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 2**20
     if peak:
-        # Not getrusage's, which counts what the process was before it ran this program: a copy of its parent.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+        return peak_resident() / 2**20
     resident = int(Path("/proc/self/statm").read_text().split()[1])
     return resident * resource.getpagesize() / 2**20
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from comparisons import TINY, fork_trials, results, write_timed
 from comparisons import run as compare
 from runs import HEADER
 
+from recbole_attn import memory
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.run import new_folder, run
@@ -89,3 +92,12 @@ def test_runs_of_one_process_within_a_second_have_folders_of_their_own(tmp_path)
         folder.mkdir()
         folders.add(folder)
     assert len(folders) == 3
+
+
+def test_the_peak_of_memory_is_that_of_the_program_alone():
+    """A child is a copy of its parent until it runs a program of its own."""
+    held = np.ones(1 << 26)  # 512 MiB
+    code = "import sys; exec(open(sys.argv[1]).read()); print(peak_resident())"
+    child = subprocess.run([sys.executable, "-c", code, memory.__file__], capture_output=True, text=True, check=True)
+    assert held.nbytes <= memory.peak_resident()
+    assert int(child.stdout) < held.nbytes / 2

@@ -379,7 +379,7 @@ def test_a_resumed_run_may_move_to_the_gpu(monkeypatch):
     again = partial(load_settings, "AWRSR", "ml-100k", config_dict=saved)
     assert again().config["device"].type == "cpu"
     assert again(command_line={"use_gpu": True}).config["device"].type == "cuda"
-    with pytest.raises(UserError, match=r"gpu_id = 1 .*use_gpu = False asks for the CPU; say --use_gpu=True as well"):
+    with pytest.raises(UserError, match=r"gpu_id = 1 .*use_gpu = False asks for the CPU; say --use_gpu=True too"):
         again(command_line={"gpu_id": "1"})
 
 

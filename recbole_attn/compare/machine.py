@@ -6,13 +6,13 @@ import functools
 import importlib.metadata
 import os
 import platform
-import resource
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from recbole_attn.memory import peak_resident
 
 
 def machine(config) -> dict[str, Any]:
@@ -34,8 +34,7 @@ def peak_memory() -> int:
     """Most bytes this process has held: on the GPU where it used one, else in main memory."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident()
 
 
 def processor() -> str:

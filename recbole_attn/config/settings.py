@@ -71,11 +71,9 @@ def load_settings(
     check_columns(stack)
     fit_negative_sampling_to_loss(stack, {key for layer in user for key in layer.values})
     check_evaluation(stack)
-    if stack.values["use_gpu"] is False and (command_line or {}).get("gpu_id"):
-        raise UserError(
-            f"gpu_id = {(command_line or {})['gpu_id']} (command line): use_gpu = False asks for the CPU; "
-            "say --use_gpu=True as well"
-        )
+    asked = (command_line or {}).get("gpu_id")
+    if stack.values["use_gpu"] is False and asked:
+        raise UserError(f"gpu_id = {asked} (command line): use_gpu = False asks for the CPU; say --use_gpu=True too")
     config = _build(model, dataset, stack.values)
     check_built(config, stack)
     _honour_data_path(config, stack, {key for layer in user for key in layer.values})
