@@ -91,7 +91,7 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
 def _quick(command, folder):
     program, *words = shlex.split(command)
     words = [re.sub(r"saved/RUN", lambda _: str(next(folder.glob("saved/AWRSR*"))), word) for word in words]
-    words = ["--epochs=1" if word.startswith("--epochs") else word for word in words]
+    words = [re.sub(r"^--(epochs|seeds)=.*", r"--\1=1", word) for word in words]
     if any(word.startswith("--model") for word in words):
         words += [f"--{key}={value}" for key, value in QUICK.items()]
     return [str(ROOT / program), *words]
