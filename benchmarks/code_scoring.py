@@ -86,6 +86,8 @@ def main() -> None:
     lines = [f"| {heads} |", "|---" * len(heads.split("|")) + "|"]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         lines += pool.starmap(measure, rows, chunksize=1)
+        pool.close()  # let the last process end by itself: Ray, if it is there, makes noise when terminated
+        pool.join()
     print(*lines, sep="\n")
     RESULT.write_text("\n".join(["`python benchmarks/code_scoring.py`", "", *lines]) + "\n", encoding="utf-8")
 
