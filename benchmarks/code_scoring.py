@@ -33,10 +33,6 @@ def seconds(task) -> float:
     return time.process_time() - start
 
 
-def peak_mib() -> float:
-    return peak_resident() / 2**20
-
-
 def summing(numbers: int):
     """A task that sums `numbers` float32 in sequence."""
     block = torch.ones(min(numbers, BLOCK))
@@ -60,12 +56,12 @@ def measure(items: int, codes: int, values: int, batch: int, hidden: int, repeat
     states = torch.randn(batch, hidden)
     reading = summing(codes * items * batch)
     coded.score(coded.tabulate(states[:1]), 0, items), reading()
-    before = peak_mib()
+    before = peak_resident()
     made = coded.tabulate(states)
     tasks = lambda: coded.tabulate(states), lambda: coded.score(made, 0, items), reading
     found = [[seconds(task) for task in tasks] for _ in range(repeats)]
     making, looking, theirs = map(statistics.median, zip(*found))
-    memory = f"{peak_mib() - before:.0f} | {items * batch * 4 / 2**20:.0f}"
+    memory = f"{(peak_resident() - before) / 2**20:.0f} | {items * batch * 4 / 2**20:.0f}"
     times = " | ".join(f"{1000 * spent:.2f}" for spent in (making, looking, theirs))
     ratios = f"{looking / theirs:.2f} | {(making + looking) / theirs:.2f}"
     return f"| {items:,} | {codes} | {batch} | {times} | {ratios} | {memory} |"

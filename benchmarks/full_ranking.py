@@ -35,7 +35,7 @@ def measure(which: str, users: int, items: int, batch: int, chunk: int | None) -
 
     from recbole_attn.catalogue import Catalogue
     from recbole_attn.config.settings import load_settings
-    from recbole_attn.memory import keep_freed_memory
+    from recbole_attn.memory import keep_freed_memory, peak_resident
     from recbole_attn.run import build_model
     from recbole_attn.streaming import StreamingTrainer
 
@@ -69,16 +69,10 @@ def measure(which: str, users: int, items: int, batch: int, chunk: int | None) -
                 yield rows, None, torch.arange(len(rows)), targets[start : start + batch]
 
     trainer = (StreamingTrainer if which == "chunks" else Trainer)(config, model)
-    before, begin, busy = _peak_mib(), time.perf_counter(), time.process_time()
+    before, begin, busy = peak_resident() / 2**20, time.perf_counter(), time.process_time()
     metrics = trainer.evaluate(Loader(), load_best_model=False)
     spent = {"seconds": time.perf_counter() - begin, "processor": time.process_time() - busy}
-    return {**spent, "peak_mib": _peak_mib(), "before_mib": before, "metrics": dict(metrics)}
-
-
-def _peak_mib() -> float:
-    from recbole_attn.memory import peak_resident
-
-    return peak_resident() / 2**20
+    return {**spent, "peak_mib": peak_resident() / 2**20, "before_mib": before, "metrics": dict(metrics)}
 
 
 def in_own_process(*arguments: object) -> dict:

@@ -34,7 +34,7 @@ def measure(which: str, data_path: str, dataset: str) -> dict[str, float]:
     from recbole.data.dataset import SequentialDataset
 
     from recbole_attn.data import load_dataset, split
-    from recbole_attn.memory import keep_freed_memory
+    from recbole_attn.memory import keep_freed_memory, peak_resident
 
     logging.disable(logging.WARNING)
     sys.argv = sys.argv[:1]  # RecBole's Config reads the command line
@@ -49,17 +49,11 @@ def measure(which: str, data_path: str, dataset: str) -> dict[str, float]:
     make, divide = (load_dataset, split) if which == "ours" else (SequentialDataset, data_preparation)
     if which == "ours":
         keep_freed_memory()  # as every run does
-    memory, begin = _peak_mib(), time.perf_counter()
+    memory, begin = peak_resident(), time.perf_counter()
     data = make(config)
     read = time.perf_counter()
     divide(config, data)
-    return {"read": read - begin, "split": time.perf_counter() - read, "mib": _peak_mib() - memory}
-
-
-def _peak_mib() -> float:
-    from recbole_attn.memory import peak_resident
-
-    return peak_resident() / 2**20
+    return {"read": read - begin, "split": time.perf_counter() - read, "mib": (peak_resident() - memory) / 2**20}
 
 
 def write_log(folder: Path, interactions: int) -> None:

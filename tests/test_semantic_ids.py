@@ -169,7 +169,13 @@ def test_small_catalogues_get_fewer_bits_and_codes_with_a_word(caplog):
         assert "n_codes = 11 in place of 16" in caplog.text
     assert fit_sizes("pq", 4, 1, 11, 100).dimensions == 8
     assert fit_sizes("rq", 16, 8, 11, 20).n_codes == 16
-    assert fit_sizes("random", 16, 8, 0, 0) == Sizes(16, 8, 0)
+
+
+def test_random_codes_keep_the_size_asked_for(shop):
+    """Learned ones adapt to the catalogue."""
+    sizes = {"n_codes": 4, "code_bits": 8}
+    assert made(shop, quantizer="random", **sizes)[0].n_values == 256
+    assert made(shop, quantizer="rq", **sizes)[0].n_values < 256
 
 
 def test_any_seed_serves_every_quantizer(shop):

@@ -48,9 +48,7 @@ def require_quantizer(name: str) -> None:
 
 
 def fit_sizes(quantizer: str, n_codes: int, code_bits: int, dimensions: int, points: int) -> Sizes:
-    """The sizes asked for, as far as `points` items of training in `dimensions` carry them; changes are logged."""
-    if quantizer == "random":
-        return Sizes(n_codes, code_bits, dimensions)
+    """The sizes asked for, as far as `points` items of training in `dimensions` carry what is learned; logs changes."""
     bits = max(1, min(code_bits, (points // _POINTS).bit_length() - 1))
     if bits < code_bits:
         getLogger().info(
