@@ -19,7 +19,8 @@ RECBOLE_WITHOUT_RAY = [
 
 CLUSTER = ["dask[distributed]>=2023.5"]
 TUNE = ["hyperopt==0.2.5", "setuptools<82"]  # hyperopt needs pkg_resources
-TEST = ["pytest>=7", "pytest-xdist>=3", "matplotlib>=3.6", "statsmodels>=0.14", *CLUSTER, *TUNE]
+LOOKUP = ["numba>=0.57"]
+TEST = ["pytest>=7", "pytest-xdist>=3", "matplotlib>=3.6", "statsmodels>=0.14", *CLUSTER, *TUNE, *LOOKUP]
 
 setup(
     name="recbole_attn",
@@ -53,6 +54,7 @@ setup(
         "sentence": ["sentence-transformers>=2.2"],
         "cluster": CLUSTER,
         "tune": TUNE,
+        "lookup": LOOKUP,
         "test": TEST,
         "dev": [*TEST, "ruff>=0.6", "mypy>=1.8", "types-PyYAML"],
     },

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, embedding_bag, normalize, pad, silu
 
+from recbole_attn.lookup import add_up, can_add_up
+from recbole_attn.semantic_ids import compact
+
 _STATES, _ITEMS = 64, 4096  # scored at one time: 1 MiB of scores, which a CPU's cache holds beside the table
 _NARROW = 8  # narrower rows miss the vectorised path of `embedding_bag`
 
@@ -42,7 +45,7 @@ class CodedItems(nn.Module):
             raise ValueError(f"temperature must be greater than 0, not {temperature}")
         _check(codes, n_values)
         self.temperature, self.n_values = temperature, n_values
-        self.register_buffer("codes", codes.int())
+        self.register_buffer("codes", compact(codes, n_values))
         self.embedding = nn.Embedding(codes.size(1) * n_values, hidden_size)
         self.heads = nn.Linear(hidden_size, codes.size(1) * hidden_size)
 
@@ -63,7 +66,7 @@ class CodedItems(nn.Module):
 
     def _tokens(self, codes: Tensor) -> Tensor:
         """Codes (B, K) → the rows of all K embeddings, one below the other."""
-        return codes + torch.arange(self.n_codes, dtype=codes.dtype, device=codes.device) * self.n_values
+        return codes + torch.arange(self.n_codes, dtype=torch.int32, device=codes.device) * self.n_values
 
     def perturbed(self, item_seq: Tensor, mask_rate: float, replace_rate: float) -> Tensor:
         """Histories (B, n) → vectors (B, n, D) of items that have lost some codes and got others in place of some.
@@ -75,7 +78,8 @@ class CodedItems(nn.Module):
         items = item_seq != 0
         codes = self.codes[item_seq[items]]
         draws = torch.rand(codes.shape, device=codes.device)
-        codes = torch.where(draws > 1 - replace_rate, torch.randint_like(codes, self.n_values), codes)
+        others = torch.randint_like(codes, self.n_values, dtype=torch.int32)
+        codes = torch.where(draws > 1 - replace_rate, others, codes)
         kept = (draws >= mask_rate).to(self.embedding.weight.dtype)
         share = kept / kept.sum(-1, keepdim=True).clamp_min(1)
         vectors = embedding_bag(self._tokens(codes), self.embedding.weight, mode="sum", per_sample_weights=share)
@@ -100,6 +104,8 @@ class CodedItems(nn.Module):
 
     def score(self, table: Tensor, first: int, last: int) -> Tensor:
         """Scores (B, last - first) of the items from `first` up to `last`, exclusive; see `tabulate` for `table`."""
+        if table.size(1) < _NARROW and can_add_up(table, self.codes):
+            return add_up(table.T.unflatten(1, (self.n_codes, -1)), self.codes[first:last])
         scores = table.new_empty(table.size(1), last - first)
         for top in range(0, len(scores), _STATES):
             columns = table[:, top : top + _STATES].contiguous()

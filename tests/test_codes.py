@@ -5,6 +5,7 @@ import reference_codes
 import torch
 
 from recbole_attn import codes as module
+from recbole_attn import lookup
 from recbole_attn.codes import CodedItems
 
 
@@ -38,8 +39,12 @@ def test_the_loss_is_that_of_each_code_and_its_gradient_too():
     agree(coded.loss(h, items), reference_codes.loss(coded, h, items), [h, *coded.parameters()])
 
 
+@pytest.mark.parametrize("numba", [True, False])
 @pytest.mark.parametrize(("rows", "items"), [(1, 7), (3, 7), (9, 7), (5, 23)])
-def test_scores_are_the_mean_log_probabilities_of_the_codes_in_any_chunks(rows, items, monkeypatch):
+def test_scores_are_the_mean_log_probabilities_of_the_codes_in_any_chunks(rows, items, numba, monkeypatch):
+    if numba:
+        pytest.importorskip("numba")
+    monkeypatch.setattr(lookup, "is_installed", lambda: numba)
     monkeypatch.setattr(module, "_STATES", 4)
     monkeypatch.setattr(module, "_ITEMS", 5)
     coded, h = make(items), states(rows).detach()

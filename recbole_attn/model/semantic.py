@@ -19,7 +19,7 @@ from recbole_attn.errors import UserError
 from recbole_attn.model.item_vectors import make_vectors
 from recbole_attn.model.named_files import named_files
 from recbole_attn.model.semantic_settings import SETTINGS, check_settings, require_packages
-from recbole_attn.semantic_ids import SemanticIds, code_usage, collision_rate, summary, with_padding
+from recbole_attn.semantic_ids import SemanticIds, code_usage, collision_rate, compact, summary, with_padding
 from recbole_attn.semantic_ids.quantizers import (
     Sizes,
     fit_sizes,
@@ -64,7 +64,7 @@ def semantic_ids_for(config, dataset) -> SemanticIds:
     if tokens is None:
         return _placeholder(config, dataset.num(config["ITEM_ID_FIELD"]))
     ids = _read_or_make(config, dataset, item_ids)
-    config[_KEPT] = Kept(digest, ids._replace(codes=_compact(ids)))
+    config[_KEPT] = Kept(digest, ids._replace(codes=compact(ids.codes, ids.n_values)))
     getLogger().info(summary(ids))
     return ids
 
@@ -166,10 +166,6 @@ def _facts(codes: np.ndarray, n_values: int) -> dict[str, Any]:
 def _placeholder(config, n_items: int) -> SemanticIds:
     sizes = Sizes(config["n_codes"], config["code_bits"], 0)
     return SemanticIds(with_padding(random_codes(n_items - 1, sizes, 0).codes), 1 << sizes.code_bits, {})
-
-
-def _compact(ids: SemanticIds) -> torch.Tensor:
-    return ids.codes.to(torch.uint8 if ids.n_values <= 256 else torch.int32)
 
 
 def _digest(config, item_ids: list[str]) -> str:

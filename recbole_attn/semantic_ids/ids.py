@@ -27,6 +27,11 @@ def with_padding(codes: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([np.zeros_like(codes[:1]), codes]).astype(np.int64))
 
 
+def compact(codes: torch.Tensor, n_values: int) -> torch.Tensor:
+    """The same codes, in one byte each where that is enough."""
+    return codes.to(torch.uint8 if n_values <= 256 else torch.int32)
+
+
 def collision_rate(codes: np.ndarray) -> float:
     """Share of items (n, K) whose codes another item has too."""
     _, inverse, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)

@@ -1,0 +1,64 @@
+"""Sums of looked-up numbers for few states, by a loop that numba compiles where it is installed (`.[lookup]`).
+
+`embedding_bag` adds rows of eight numbers with vector instructions and takes as long for rows of one. See
+benchmarks/code_scoring.py for what the loop saves.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+_ITEMS = 4096  # in one go, whose codes and sums a cache holds
+_WORD = 8  # codes of one byte that are read at one time
+
+
+@cache
+def is_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+def can_add_up(tables: Tensor, codes: Tensor) -> bool:
+    """Whether `add_up` takes these: on the CPU, of a size that NumPy knows, no gradient asked for, and numba there."""
+    known = codes.dtype == torch.uint8 and tables.dtype in (torch.float32, torch.float64)
+    recorded = tables.requires_grad and torch.is_grad_enabled()
+    return known and tables.device.type == "cpu" and not recorded and is_installed()
+
+
+def add_up(tables: Tensor, codes: Tensor) -> Tensor:
+    """Σ_k tables[b, k, codes[i, k]]: tables (B, K, V), codes (n, K) of one byte → (B, n)."""
+    spare = -codes.size(1) % _WORD
+    words = pad(codes, (0, spare)).contiguous().numpy().view("uint64")
+    numbers = pad(tables, (0, 0, 0, spare)).contiguous().detach().numpy()
+    sums = torch.zeros(len(tables), len(codes), dtype=tables.dtype)
+    _compiled(numbers.shape[-1])(numbers.reshape(len(numbers), -1), words, sums.numpy())
+    return sums
+
+
+@cache
+def _compiled(n_values: int):
+    """The loop over tables (B, K·V) of V values, codes (n, K/8), eight in a word, and sums (B, n), to which it adds.
+
+    Unsigned numbers spare numba the question whether an index counts from the end.
+    """
+    from numba import njit, uint64
+
+    @njit(nogil=True)
+    def loop(tables, words, sums):
+        for b in range(tables.shape[0]):
+            for first in range(uint64(0), uint64(words.shape[0]), uint64(_ITEMS)):
+                last = min(first + uint64(_ITEMS), uint64(words.shape[0]))
+                for w in range(uint64(words.shape[1])):
+                    table = tables[b, w * uint64(_WORD * n_values) :]
+                    for i in range(first, last):
+                        word = words[i, w]
+                        total = table[word & uint64(255)]
+                        for k in range(1, _WORD):
+                            total += table[uint64(k * n_values) + ((word >> uint64(8 * k)) & uint64(255))]
+                        sums[b, i] += total
+
+    return loop
