@@ -32,33 +32,43 @@ def can_add_up(tables: Tensor, codes: Tensor) -> bool:
 def add_up(tables: Tensor, codes: Tensor) -> Tensor:
     """Σ_k tables[b, k, codes[i, k]]: tables (B, K, V), codes (n, K) of one byte → (B, n)."""
     spare = -codes.size(1) % _WORD
-    words = pad(codes, (0, spare)).contiguous().numpy().view("uint64")
-    numbers = pad(tables, (0, 0, 0, spare)).contiguous().detach().numpy()
-    sums = torch.zeros(len(tables), len(codes), dtype=tables.dtype)
+    if spare:  # `pad` copies even if there is nothing to add
+        codes, tables = pad(codes, (0, spare)), pad(tables, (0, 0, 0, spare))
+    words = codes.contiguous().numpy().view("uint64")
+    numbers = tables.contiguous().detach().numpy()
+    sums = torch.empty(len(tables), len(codes), dtype=tables.dtype)
     _compiled(numbers.shape[-1])(numbers.reshape(len(numbers), -1), words, sums.numpy())
     return sums
 
 
 @cache
 def _compiled(n_values: int):
-    """The loop over tables (B, K·V) of V values, codes (n, K/8), eight in a word, and sums (B, n), to which it adds.
+    """The loop over tables (B, K·V), V = n_values, codes (n, K/8), eight in a word, and the sums (B, n) that it writes.
 
-    Unsigned numbers spare numba the question whether an index counts from the end.
+    Unsigned numbers spare numba the question whether an index counts from the end; sums in pairs wait for one another
+    less than a running sum.
     """
     from numba import njit, uint64
+
+    @njit
+    def number(table, word, k):
+        return table[uint64(k * n_values) + ((word >> uint64(8 * k)) & uint64(255))]
+
+    @njit
+    def pair(table, word, k):
+        return number(table, word, k) + number(table, word, k + 1)
 
     @njit(nogil=True)
     def loop(tables, words, sums):
         for b in range(tables.shape[0]):
             for first in range(uint64(0), uint64(words.shape[0]), uint64(_ITEMS)):
                 last = min(first + uint64(_ITEMS), uint64(words.shape[0]))
+                sums[b, first:last] = 0
                 for w in range(uint64(words.shape[1])):
                     table = tables[b, w * uint64(_WORD * n_values) :]
                     for i in range(first, last):
                         word = words[i, w]
-                        total = table[word & uint64(255)]
-                        for k in range(1, _WORD):
-                            total += table[uint64(k * n_values) + ((word >> uint64(8 * k)) & uint64(255))]
-                        sums[b, i] += total
+                        half = pair(table, word, 0) + pair(table, word, 2)
+                        sums[b, i] += half + (pair(table, word, 4) + pair(table, word, 6))
 
     return loop
