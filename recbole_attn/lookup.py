@@ -6,8 +6,9 @@ benchmarks/code_scoring.py for what the loop saves.
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
+from importlib.util import find_spec
+from logging import getLogger
 
 import torch
 from torch import Tensor
@@ -18,15 +19,24 @@ _WORD = 8  # codes of one byte that are read at one time
 
 
 @cache
-def is_installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
+def has_numba() -> bool:
+    """Whether numba is installed and can be imported; one that cannot is logged."""
+    if find_spec("numba") is None:
+        return False
+    try:
+        import numba  # noqa: F401
+    except Exception as error:  # it refuses a NumPy that is newer than itself, in one way or another
+        reason = " ".join(str(error).split()) or type(error).__name__
+        getLogger().warning(f"numba cannot be imported ({reason}): a few users at a time are scored without it")
+        return False
+    return True
 
 
 def can_add_up(tables: Tensor, codes: Tensor) -> bool:
     """Whether `add_up` takes these: on the CPU, of a size that NumPy knows, no gradient asked for, and numba there."""
     known = codes.dtype == torch.uint8 and tables.dtype in (torch.float32, torch.float64)
     recorded = tables.requires_grad and torch.is_grad_enabled()
-    return known and tables.device.type == "cpu" and not recorded and is_installed()
+    return known and tables.device.type == "cpu" and not recorded and has_numba()
 
 
 def add_up(tables: Tensor, codes: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_each_code_and_its_gradient_too():
 def test_scores_are_the_mean_log_probabilities_of_the_codes_in_any_chunks(rows, items, numba, monkeypatch):
     if numba:
         pytest.importorskip("numba")
-    monkeypatch.setattr(lookup, "is_installed", lambda: numba)
+    monkeypatch.setattr(lookup, "has_numba", lambda: numba)
     monkeypatch.setattr(module, "_STATES", 4)
     monkeypatch.setattr(module, "_ITEMS", 5)
     coded, h = make(items), states(rows).detach()

@@ -1,5 +1,7 @@
 """The compiled loop adds up what indexing does, of every size, and is used for what it can take alone."""
 
+import sys
+
 import pytest
 import torch
 
@@ -28,5 +30,15 @@ def test_gradients_and_other_numbers_and_devices_are_left_to_torch(monkeypatch):
         assert not lookup.can_add_up(tables.bfloat16(), codes)
         assert not lookup.can_add_up(tables.to("meta"), codes)
         assert not lookup.can_add_up(tables, codes.int())
-        monkeypatch.setattr(lookup, "is_installed", lambda: False)
+        monkeypatch.setattr(lookup, "has_numba", lambda: False)
         assert not lookup.can_add_up(tables, codes)
+
+
+def test_a_numba_that_cannot_be_imported_is_done_without(tmp_path, monkeypatch, caplog):
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.3 or less')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "numba")
+    lookup.has_numba.cache_clear()
+    assert not lookup.can_add_up(torch.randn(1, 2, 3), torch.zeros(4, 2, dtype=torch.uint8))
+    assert "numba cannot be imported (Numba needs NumPy 2.3 or less)" in caplog.text
+    lookup.has_numba.cache_clear()

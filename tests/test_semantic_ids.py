@@ -513,13 +513,15 @@ def test_text_without_a_usable_column_is_refused(shop, encoder):
     write(shop, [("item_id:token", "note:token_seq"), *((f"i{n}", f"only{n}") for n in range(ITEMS))], "shop", "item")
     refuse(shop, "item_vectors=text: no usable item column .* use item_vectors=interactions", item_vectors="text")
     (shop / "shop" / "shop.item").unlink()
-    refuse(shop, r"item_vectors=sentence: there is no .*shop\.item", item_vectors="sentence")
+    refuse(shop, r"item_vectors=sentence: there is no .*shop\.item; put it there, or", item_vectors="sentence")
+    refuse(shop, r"item_columns=\['title'\]: there is no .*shop\.item; put it there, or", item_columns=["title"])
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda ids, values: (ids[:-30], values[:-30]), "lacks .* items"),
+        (lambda ids, values: (ids[:-30], values[:-30]), r"lacks .* items, .* \(there: i0, i1\)"),
+        (lambda ids, values: (np.array(ids, dtype=object), values), r"ids\.astype\(str\)"),
         (lambda ids, values: (ids[:-1], values), "vectors have shape"),
         (lambda ids, values: (ids, values[:, 0]), "vectors have shape"),
         (lambda ids, values: (ids, np.where(np.arange(len(ids))[:, None] == 5, np.nan, values)), "i5 holds NaN"),
@@ -597,6 +599,10 @@ def test_vectors_without_ids_or_of_different_lengths_are_named(shop):
     refuse(shop, r"alone.npy: cannot be read .*\.ids file", item_vectors=str(shop / "alone.npy"))
     np.savez(shop / "alone.npz", vectors=np.zeros((ITEMS, 6)))
     refuse(shop, "has no array 'ids", item_vectors=str(shop / "alone.npz"))
+    (shop / "vectors.pt").write_bytes(bytes(range(128, 200)))
+    refuse(
+        shop, r"item_vectors=.*vectors\.pt: is no atomic file .*give an \.npz", item_vectors=str(shop / "vectors.pt")
+    )
     (shop / "uneven.emb").write_text("item_id:token\tv:float_seq\ni1\t1 2\ni2\t1\n")
     refuse(shop, "item i2 has 1 numbers, the first item 2", item_vectors=str(shop / "uneven.emb"))
 
@@ -633,8 +639,43 @@ def test_a_missing_faiss_is_named(shop, monkeypatch):
     assert made(shop, quantizer="rq")
 
 
+def test_a_faiss_that_cannot_be_imported_is_named(shop, monkeypatch):
+    (shop / "faiss.py").write_text("raise ImportError('no libgomp')")
+    monkeypatch.syspath_prepend(shop)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    refuse(shop, r"quantizer=opq: faiss cannot be imported \(no libgomp\); .*quantizer=rq", quantizer="opq")
+    assert made(shop, quantizer="rq")
+
+
 def test_sums_are_made_in_one_thread_and_threads_come_back():
     before = [pool["num_threads"] for pool in threadpool_info()]
     with one_thread():
         assert {pool["num_threads"] for pool in threadpool_info()} <= {1}
     assert [pool["num_threads"] for pool in threadpool_info()] == before
+
+
+def test_marks_of_editors_and_ids_in_bytes_are_read(shop):
+    ids, values = [f"i{n}" for n in range(ITEMS)], np.random.default_rng(0).normal(size=(ITEMS, 6))
+    np.savez(shop / "text.npz", ids=np.array(ids), vectors=values)
+    np.savez(shop / "bytes.npz", ids=np.array(ids, dtype="S"), vectors=values)
+    expected = made(shop, item_vectors=str(shop / "text.npz"))[0].codes
+    assert torch.equal(made(shop, item_vectors=str(shop / "bytes.npz"))[0].codes, expected)
+    (shop / "marked.tsv").write_text("\ufeff" + "".join(f"{item}\t1\t2\n" for item in ids))
+    assert made(shop, semantic_ids=str(shop / "marked.tsv"))[0].codes.shape[1] == 2
+
+
+def test_a_table_of_other_item_data_is_refused_and_one_whose_data_are_gone_is_read(shop):
+    table = str(shop / "ids.tsv")
+    first = made(shop, semantic_ids=table)[0].codes
+    items = shop / "shop" / "shop.item"
+    before = items.read_text()
+    items.write_text(before.replace("paint", "varnish"))
+    refuse(shop, r"ids\.tsv: was made with item_data=\w+, not \w+; name another file", semantic_ids=table)
+    items.unlink()
+    assert torch.equal(made(shop, semantic_ids=table)[0].codes, first)
+
+
+def test_dimensions_that_no_slice_takes_are_told(caplog):
+    caplog.set_level("INFO")
+    assert fit_sizes("pq", 5, 3, 8, 10**6) == Sizes(5, 3, 5)
+    assert "the first 5 of 8 dimensions are kept" in caplog.text

@@ -71,7 +71,7 @@ def read_vector_column(
     tokens = [name for name, kind in header.items() if kind == FeatureType.TOKEN]
     vectors = [name for name, kind in header.items() if kind == FeatureType.FLOAT_SEQ]
     if not tokens or len(vectors) != 1:
-        raise UserError(f"item_vectors={path}: needs one token column (ids) and one float_seq column (vectors)")
+        raise UserError(f"{path}: needs one token column (ids) and one float_seq column (vectors)")
     key = item_field if item_field in tokens else tokens[0]
     frame = read_table(path, header, {name: header[name] for name in (key, vectors[0])}, separator, encoding)
     items = frame[key].astype(str).tolist()
@@ -79,12 +79,10 @@ def read_vector_column(
     for item, cell in zip(items, cells):
         if len(cell) != len(cells[0]):
             raise UserError(
-                f"item_vectors={path}: item {item} has {len(cell)} numbers, the first item {len(cells[0])}; "
+                f"{path}: item {item} has {len(cell)} numbers, the first item {len(cells[0])}; "
                 "give every item a vector of one length"
             )
     try:
         return items, np.array(cells, dtype=np.float64)
     except ValueError as error:
-        raise UserError(
-            f"item_vectors={path}: column {vectors[0]} holds something else than numbers ({error})"
-        ) from error
+        raise UserError(f"{path}: column {vectors[0]} holds something else than numbers ({error})") from error

@@ -43,9 +43,14 @@ def make_vectors(config, dataset, items: list[str]) -> tuple[str, ItemVectors, n
     return str(source), _from_file(config, Path(source), items), trained
 
 
+def item_file(config) -> Path:
+    """Where the data set's .item file is, or would be."""
+    return Path(config["data_path"]) / f"{config['dataset']}.item"
+
+
 def _columns(config, items: list[str]) -> list[Column]:
     """The chosen columns of the data set's .item file; none where there is no file."""
-    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    path = item_file(config)
     if not path.is_file():
         return []
     separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
@@ -54,10 +59,14 @@ def _columns(config, items: list[str]) -> list[Column]:
 
 def _no_text(config, source: str | None) -> None:
     """Say that there is no text; refuse where it was asked for."""
-    file = Path(config["data_path"]) / f"{config['dataset']}.item"
-    what = f"no usable item column in {file}" if file.is_file() else f"there is no {file}"
+    file = item_file(config)
+    if file.is_file():
+        what, way_out = f"no usable item column in {file}", "name other item_columns"
+    else:
+        what, way_out = f"there is no {file}", "put it there"
     if source is not None or config["item_columns"]:
-        raise UserError(f"item_vectors={source}: {what}; name other item_columns, or use item_vectors=interactions")
+        setting = "item_columns" if source is None else "item_vectors"
+        raise UserError(f"{setting}={config[setting]}: {what}; {way_out}, or use item_vectors=interactions")
     getLogger().info(f"item_vectors = interactions: {what}")
 
 
@@ -67,7 +76,13 @@ def _from_file(config, path: Path, items: list[str]) -> ItemVectors:
     else:
         encoding = config["encoding"] or "utf-8"
         separators = config["field_separator"], config["seq_separator"]
-        ids, values = read_vector_column(path, config["ITEM_ID_FIELD"], *separators, encoding)
+        try:
+            ids, values = read_vector_column(path, config["ITEM_ID_FIELD"], *separators, encoding)
+        except UserError as error:
+            raise UserError(
+                f"item_vectors={path}: is no atomic file with vectors ({error}); mend it, or give an .npz with ids and "
+                "vectors, or an .npy with one id a line in the .ids file beside it"
+            ) from error
     vectors = match(path, ids, values, items)
     if config["quantizer"] in ("opq", "pq") and vectors.values.shape[1] < config["n_codes"]:
         raise UserError(

@@ -16,9 +16,9 @@ import torch
 
 from recbole_attn.data.pairs import training_pairs
 from recbole_attn.errors import UserError
-from recbole_attn.model.item_vectors import make_vectors
+from recbole_attn.model.item_vectors import item_file, make_vectors
 from recbole_attn.model.named_files import named_files
-from recbole_attn.model.semantic_settings import SETTINGS, check_settings, require_packages
+from recbole_attn.model.semantic_settings import SETTINGS, SOURCES, check_settings, require_packages
 from recbole_attn.semantic_ids import SemanticIds, code_usage, collision_rate, compact, summary, with_padding
 from recbole_attn.semantic_ids.quantizers import (
     Sizes,
@@ -101,6 +101,7 @@ def _read_or_make(config, dataset, item_ids: list[str]) -> SemanticIds:
         "dataset": config["dataset"],
         "split": config["eval_args"]["split"],
         "training": training_digest(dataset, item_ids),
+        "item_data": _item_data(config),
         **_absolute({name: config[name] for name in SETTINGS}),
     }
     if path.exists():
@@ -116,6 +117,8 @@ def _read(path: Path, made: dict[str, Any], item_ids: list[str]) -> SemanticIds:
     """The ids of a table. One of this program's is refused where it was made by other settings."""
     table = read_table(path)
     for name, theirs in _absolute(table.about.get("made", {})).items():
+        if name == "item_data" and made[name] is None:
+            continue  # codes may outlive what they were made of
         if theirs != made.get(name):
             raise UserError(
                 f"semantic_ids={path}: was made with {name}={theirs}, not {made.get(name)}; name another file, or "
@@ -126,6 +129,15 @@ def _read(path: Path, made: dict[str, Any], item_ids: list[str]) -> SemanticIds:
     facts = _facts(codes, ids.n_values)
     getLogger().info(f"semantic ids: read from {path}, which decides on n_codes and code_bits")
     return ids._replace(report={"quantizer": f"from {path}", **ids.report, **facts})
+
+
+def _item_data(config) -> str | None:
+    """Of the file that vectors come from; None where there is none."""
+    source = config["item_vectors"]
+    if source == "interactions" or config["quantizer"] == "random":
+        return None
+    path = item_file(config) if source in SOURCES else Path(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
 
 
 def _absolute(made: dict[str, Any]) -> dict[str, Any]:

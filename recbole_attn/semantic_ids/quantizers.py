@@ -40,11 +40,20 @@ class Quantized(NamedTuple):
 
 
 def require_quantizer(name: str) -> None:
-    """Raise UserError where `name` is no quantiser, or needs faiss and faiss is not installed."""
+    """Raise UserError where `name` is no quantiser, or needs faiss, which is not installed or cannot be imported."""
     if name not in QUANTIZERS:
         raise UserError(f"quantizer={name}: must be one of {', '.join(QUANTIZERS)}")
-    if name in ("opq", "pq") and find_spec("faiss") is None:
+    if name not in ("opq", "pq"):
+        return
+    if find_spec("faiss") is None:
         raise UserError(f"quantizer={name}: faiss is not installed; pip install faiss-cpu, or use quantizer=rq")
+    try:
+        _faiss()
+    except Exception as error:  # whatever its compiled parts do not find
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"quantizer={name}: faiss cannot be imported ({reason}); install another faiss-cpu, or use quantizer=rq"
+        ) from error
 
 
 def fit_sizes(quantizer: str, n_codes: int, code_bits: int, dimensions: int, points: int) -> Sizes:
@@ -60,7 +69,10 @@ def fit_sizes(quantizer: str, n_codes: int, code_bits: int, dimensions: int, poi
     fewer = min(n_codes, dimensions)
     if fewer < n_codes:
         getLogger().info(f"n_codes = {fewer} in place of {n_codes}: the vectors have {dimensions} dimensions")
-    return Sizes(fewer, bits, dimensions // fewer * fewer)
+    kept = dimensions // fewer * fewer
+    if kept < dimensions:
+        getLogger().info(f"the first {kept} of {dimensions} dimensions are kept: {fewer} codes take slices of one size")
+    return Sizes(fewer, bits, kept)
 
 
 def quantize(vectors: np.ndarray, fitted: np.ndarray, quantizer: str, sizes: Sizes, seed: int) -> Quantized:

@@ -31,8 +31,8 @@ def read_vectors(path: Path) -> tuple[list[str], np.ndarray]:
         ) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
-            f"item_vectors={path}: cannot be read ({' '.join(str(error).split())}); give an .npz with ids and vectors, "
-            "or an .npy with one id a line in the .ids file beside it"
+            f"item_vectors={path}: cannot be read ({' '.join(str(error).split())}); give an .npz with ids (as text, "
+            "ids.astype(str)) and vectors, or an .npy with one id a line in the .ids file beside it"
         ) from error
     return ids, vectors
 
@@ -45,11 +45,11 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray]:
         ids, vectors = file["ids"], file["vectors"]
     if ids.ndim != 1:
         raise ValueError(f"ids have shape {ids.shape}, not one dimension")
-    return list(map(str, ids)), vectors
+    return list(map(str, np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids)), vectors
 
 
 def _read_npy(path: Path) -> tuple[list[str], np.ndarray]:
-    ids = path.with_suffix(".ids").read_text(encoding="utf-8").split("\n")
+    ids = path.with_suffix(".ids").read_text(encoding="utf-8-sig").split("\n")
     with path.open("rb") as file:
         return ids, np.lib.format.read_array(file, allow_pickle=False)
 
@@ -73,8 +73,8 @@ def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequenc
     missing = [item for item in item_ids if item not in row]
     if missing:
         raise UserError(
-            f"item_vectors={path}: lacks {len(missing)} of {len(item_ids)} items, {missing[0]} for one; add their "
-            "vectors, or use item_vectors=text"
+            f"item_vectors={path}: lacks {len(missing)} of {len(item_ids)} items, {missing[0]} for one "
+            f"(there: {', '.join(ids[:2]) or 'none'}); add their vectors, or use item_vectors=text"
         )
     chosen = np.asarray(vectors)[[row[item] for item in item_ids]].astype(np.float64)
     broken = ~np.isfinite(chosen).all(1)

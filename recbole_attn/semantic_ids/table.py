@@ -54,7 +54,7 @@ def read_table(path: Path) -> Table:
             or a code is no whole number in [0, 65536).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors put a mark first
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"semantic_ids={path}: cannot be read ({error}); give a text file of item_id<tab>codes"
