@@ -1,6 +1,7 @@
 """Ranking all items for many users in chunks: time, memory, and equality with RecBole's path.
 
     python benchmarks/full_ranking.py --large        a million items, 100,000 users, in a process of its own
+    python benchmarks/full_ranking.py --large --model RPG --users 10000        items of 16 codes each
     python benchmarks/full_ranking.py                sizes where both paths fit, with their differences
 
 Both paths go through RecBole's `evaluate` loop, its Evaluator included, on a model of random weights: only its scores
@@ -21,7 +22,7 @@ SIZES = [(1_000, 10_000), (4_096, 10_000), (4_096, 50_000)]
 SETTINGS = {"hidden_size": 64, "inner_size": 64, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 2, "state": "ERROR"}
 
 
-def measure(which: str, users: int, items: int, batch: int, chunk: int | None) -> dict[str, object]:
+def measure(model_name: str, which: str, users: int, items: int, batch: int, chunk: int | None) -> dict[str, object]:
     """Evaluate once; seconds by the clock and of the processor, the metrics, and peak memory beyond the model's."""
     import torch
 
@@ -42,13 +43,13 @@ def measure(which: str, users: int, items: int, batch: int, chunk: int | None) -
     torch.set_num_threads(1)
     keep_freed_memory()
     config = load_settings(
-        "AttnSASRec", "ml-100k", config_dict={**SETTINGS, "use_gpu": False, "item_chunk": chunk}
+        model_name, "ml-100k", config_dict={**SETTINGS, "use_gpu": False, "item_chunk": chunk}
     ).config
     init_seed(0, True)
     ids = list(map(str, range(items + 1)))
     model = build_model(config, Catalogue("item_id", ids))
     with torch.no_grad():
-        model.item_embedding.weight.normal_(std=0.2)
+        next(model.item_embedding.parameters()).normal_(std=0.2)
     histories, targets = torch.randint(1, items + 1, (2, users))
 
     class Loader(FullSortEvalDataLoader):
@@ -81,10 +82,10 @@ def in_own_process(*arguments: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(batch: int) -> None:
+def compare(model: str, batch: int) -> None:
     print("| users | items | path | seconds | processor s | peak MiB | of it before | metrics |\n" + "|---" * 8 + "|")
     for users, items in SIZES:
-        rows = {which: in_own_process(which, users, items, batch, 0) for which in ("stock", "chunks")}
+        rows = {which: in_own_process(model, which, users, items, batch, 0) for which in ("stock", "chunks")}
         for which, row in rows.items():
             same = "" if which == "stock" else "same" if row["metrics"] == rows["stock"]["metrics"] else "differ"
             _show(users, items, which, row, same)
@@ -98,24 +99,25 @@ def _show(users: int, items: int, which: str, row: dict, note: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="the large run instead of the comparison")
+    parser.add_argument("--model", choices=["AttnSASRec", "RPG"], default="AttnSASRec")
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--batch", type=int, default=4096, help="eval_batch_size")
     parser.add_argument("--chunk", type=int, default=0, help="item_chunk; 0 for what suits the device")
-    parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        which, *numbers = args.measure
+        model, which, *numbers = args.measure
         users, items, batch, chunk = map(int, numbers)
-        print(json.dumps(measure(which, users, items, batch, chunk or None)))
+        print(json.dumps(measure(model, which, users, items, batch, chunk or None)))
         return
-    print(f"{platform.machine()}, one thread, AttnSASRec, D 64, eval_batch_size {args.batch}\n")
+    print(f"{platform.machine()}, one thread, {args.model}, D 64, eval_batch_size {args.batch}\n")
     if args.large:
-        row = in_own_process("chunks", args.users, args.items, args.batch, args.chunk)
+        row = in_own_process(args.model, "chunks", args.users, args.items, args.batch, args.chunk)
         print("| users | items | path | seconds | processor s | peak MiB | of it before | |\n" + "|---" * 8 + "|")
         _show(args.users, args.items, "chunks", row, "")
     else:
-        compare(args.batch)
+        compare(args.model, args.batch)
 
 
 if __name__ == "__main__":
