@@ -111,4 +111,5 @@ def _differing_settings(theirs, ours) -> str:
     ]
     if not names:
         return "the settings agree, so the data set or the program's version differs"
-    return "settings that differ: " + ", ".join(f"{name} ({theirs[name]} there, {ours[name]} here)" for name in names)
+    differ = ", ".join(f"{name} ({theirs[name]} there, {ours[name]} here)" for name in names)
+    return f"settings that differ: {differ}; take those of the checkpoint, or train anew"

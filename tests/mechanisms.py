@@ -85,6 +85,8 @@ MECHANISMS = {
     "stochastic": (stochastic, reference_stochastic.weights),
     "stochastic, simple": (lambda: stochastic("simple"), reference_stochastic.weights),
     "stochastic, value": (lambda: stochastic("value"), reference_stochastic.weights),
+    "stochastic, value_map": (lambda: stochastic("value_map"), reference_stochastic.weights),
+    "stochastic, bahdanau": (lambda: stochastic("bahdanau"), reference_stochastic.weights),
     "stochastic, additive": (lambda: stochastic("additive", mix="learned"), reference_stochastic.weights),
     "stochastic, stochastic": (lambda: stochastic("stochastic"), reference_stochastic.weights),
     "stochastic, stochastic, recent": (lambda: stochastic("stochastic", index="recent"), reference_stochastic.weights),

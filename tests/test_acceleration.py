@@ -109,7 +109,7 @@ needs_operators = pytest.mark.skipif(not can_hold_operators(), reason="torch is 
 
 
 @needs_operators
-@pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR", "AWRSR", "FAIR"])
+@pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR", "AWRSR", "AWRSTOSA", "FAIR"])
 def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

@@ -10,10 +10,10 @@ from runs import mistake, train, write_chains
 from test_contract import histories, inputs
 from test_models import N_ITEMS, batch, build
 
-from recbole_attn.attention import Refined
+from recbole_attn.attention import Refined, Refinement
 from recbole_attn.attention.gaussian import SMALLEST, covariance, points, squared_distances
 from recbole_attn.checkpoint import load_checkpoint
-from recbole_attn.masks import causal_mask
+from recbole_attn.masks import causal_mask, masked_softmax
 from recbole_attn.stochastic_encoder import StochasticLayer
 
 SIZES = {"hidden_size": 4, "inner_size": 6, "dropout": 0.0, "norm_eps": 1e-12}
@@ -212,6 +212,24 @@ def test_a_checkpoint_whose_matrices_have_other_names_is_refused_in_one_line(tmp
     (tmp_path / "h.tsv").write_text("anna\ti1\n")
     line = mistake([f"--checkpoint={tmp_path / 'old.pth'}", f"--predict={tmp_path / 'h.tsv'}"], capsys)
     assert "the program's version differs" in line
+
+
+@pytest.mark.parametrize("length", [9, 50])
+def test_small_differences_of_covariances_outlive_half_precision(length):
+    torch.manual_seed(0)
+    sizes = {"n_heads": 2, "max_length": length}
+    refinement = Refinement(**sizes, refinement="stochastic", scale="learned", scale_init=10.0, index="start", mix=0.5)
+    mask = causal_mask(torch.ones(3, length, dtype=torch.long))
+    first = masked_softmax(0.3 * torch.randn(3, 2, length, length), mask)
+    goal = torch.randn_like(first)
+
+    def gradient(half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = (refinement(first, mask) * goal).sum()
+        return torch.autograd.grad(loss, refinement.covariance_map)[0]
+
+    exact = gradient(False)
+    assert (gradient(True) - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.parametrize("refinement", ["simple", "value", "value_map"])

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_attn.attention.base import one_of
+from recbole_attn.attention.base import full_precision, one_of
 from recbole_attn.attention.gaussian import covariance, nearness, points
 from recbole_attn.attention.maps import per_head, recent_first, reorder
 from recbole_attn.masks import masked_softmax, select_rows
@@ -65,8 +65,8 @@ class Refinement(nn.Module):
         super().__init__()
         if max_length < 1:
             raise ValueError(f"the maximum length must be at least 1, not {max_length}")
-        if not scale_init > 0:
-            raise ValueError(f"scale_init must be greater than 0, not {scale_init}")
+        if not 1e-6 <= scale_init <= 1e6:
+            raise ValueError(f"scale_init must lie in 1e-6 … 1e6, not {scale_init}")
         if mix != "learned" and not (isinstance(mix, (int, float)) and 0 <= mix <= 1):
             raise ValueError(f"mix must be learned or a number in [0, 1], not {mix!r}")
         self.n_heads, self.max_length, self.mix = n_heads, max_length, mix
@@ -136,7 +136,7 @@ class Refinement(nn.Module):
         """Maps (B, H, L, L) → the points of their rows (B, H, L, 2n)."""
         both = torch.cat([self.mean_map, self.covariance_map], -1)[:, : maps.size(-1)]
         mean, raw = per_head(maps, both).chunk(2, -1)
-        return points(mean, covariance(raw))
+        return points(mean, covariance(full_precision(raw)))
 
     def _judge_pairs(self, chosen: Tensor, keys: Tensor, scale: Tensor) -> Tensor:
         """c · wᵀ tanh(chosen_i + keys_j) for all pairs, a few rows i at a time and recomputed for the gradient."""
