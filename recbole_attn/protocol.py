@@ -26,7 +26,7 @@ REMAINING = (
     "each user's first interaction is learned as a target, which sequential models see as input only",
 )
 COUNTED = "it counts interactions here; as released, RecBole's Pop counts batches that hold an item, negatives included"
-NEGATIVES = "negatives are drawn from all items but the target, those of the history included"
+NEGATIVES = "negatives, if it uses any, are drawn from all items but the target, those of the history included"
 
 
 class AlignedDataset(OrderedDataset):

@@ -16,6 +16,7 @@ import warnings
 
 import numpy
 import pandas
+import scipy.sparse
 import torch
 
 _MENDED = "_mended_for_recbole"
@@ -37,6 +38,7 @@ def apply() -> None:
     """Apply every remedy that this stack needs, then import RecBole's sequential models. Safe to call again."""
     refuse_pandas_3()
     restore_numpy_names()
+    restore_update_of_dok_matrices()
     stand_in_for_ray()
     let_recbole_load_checkpoints()
     import_recbole_models()
@@ -59,6 +61,12 @@ def restore_numpy_names() -> None:
     for name, scalar in _NUMPY_NAMES.items():
         if name not in vars(numpy):
             setattr(numpy, name, scalar)
+
+
+def restore_update_of_dok_matrices() -> None:
+    """SciPy 1.13 removed the method by which RecBole's graph models, such as LightGCN, fill their matrices."""
+    if not hasattr(scipy.sparse.dok_matrix, "_update"):
+        scipy.sparse.dok_matrix._update = lambda self, values: self._dict.update(values)
 
 
 def stand_in_for_ray() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import torch
 import torch._dynamo  # every optimiser imports it: once here rather than in each fork
 from atomic_files import write
@@ -13,6 +14,7 @@ from runs import HEADER, SMALL
 
 from recbole_attn.compare import schedule, trial
 from recbole_attn.compare.command import compare
+from recbole_attn.compare.store import TOLD, write_json
 from recbole_attn.config.command_line import parse_command_line
 
 TINY = {
@@ -98,3 +100,9 @@ def results(folder, name="chains"):
 def write_timed(folder, rows, name="timed"):
     """A data set from (user, item, time)."""
     write(folder, [HEADER, *rows], name=name)
+
+
+def write_result(store, trial, **values):
+    """Have a trial finished, with nothing in its result but `values`."""
+    np.savez(store.prepare(trial) / "ranks.npz")
+    write_json(store.of(trial) / "result.json", {**dict.fromkeys(TOLD), **values})

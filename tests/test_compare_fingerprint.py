@@ -41,6 +41,10 @@ def test_settings_and_seed_change_the_hash(folder):
     assert len(set(keys)) == 4
 
 
+def test_worker_processes_which_draw_their_own_negatives_change_the_hash(folder):
+    assert key(folder, worker=2) != key(folder)
+
+
 def test_a_default_that_is_spelt_out_does_not_change_the_hash(folder):
     assert key(folder) == key(folder, learning_rate=0.001, refinement="value")
 

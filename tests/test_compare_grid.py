@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
-from comparisons import Forked, arguments, fork_trials, options, results
+from comparisons import Forked, arguments, fork_trials, options, results, write_result
 from runs import mistake, write_chains
 
 from recbole_attn.cli import main
 from recbole_attn.compare.command import compare
 from recbole_attn.compare.grid import choose, grids, points
 from recbole_attn.compare.plan import read_plan
-from recbole_attn.compare.store import Store, write_json
+from recbole_attn.compare.store import Store
 from recbole_attn.errors import UserError
 
 
@@ -42,6 +43,21 @@ def test_grids_of_different_sizes_are_refused(folder):
     plan = read_plan(tuned(folder, BPR={"learning_rate": [0.1, 0.2]}, Pop=[{"train_batch_size": 3}]))
     with pytest.raises(UserError, match="the same number of settings, but these differ: BPR 2, Pop 1"):
         grids(plan)
+
+
+@pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        ({"learning_rate": [0.1, 0.1]}, "stands there twice, and would count as two settings"),
+        (
+            [{"learning_rate": 0.1}, {"model": "Pop"}],
+            "model = Pop (tune.BPR): a row's settings do not",
+        ),
+    ],
+)
+def test_a_grid_whose_settings_are_none_is_refused(grid, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        points("BPR", grid)
 
 
 def test_a_grid_of_no_row_is_refused(folder, capsys):
@@ -75,8 +91,7 @@ def test_the_choice_is_the_best_on_validation_whatever_the_test_says(folder):
     candidates = grids(plan)["BPR"]
     for candidate, valid, test in zip(candidates, (0.2, 0.4, 0.3), (0.9, 0.1, 0.5)):
         (trial,) = candidate.trials
-        (store.prepare(trial) / "ranks.npz").touch()
-        write_json(store.of(trial) / "result.json", {"valid": {"ndcg@10": valid}, "test": {"ndcg@10": test}})
+        write_result(store, trial, valid={"ndcg@10": valid}, test={"ndcg@10": test})
     assert choose(store, candidates)["chains"].values == {"learning_rate": 0.2}
     assert choose(Store(folder / "results" / "empty"), candidates) == {}
 

@@ -15,10 +15,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from comparisons import SMALL_ATTENTION, fork_trials, options, results, run
+from comparisons import SMALL_ATTENTION, fork_trials, options, results, run, write_result
 from runs import PATIENCE, write_chains
 
 from recbole_attn.compare.board import Board
+from recbole_attn.compare.outcome import Line
 from recbole_attn.compare.plan import read_plan
 from recbole_attn.compare.report.blocks import Cell, Grid, Section, Text
 from recbole_attn.compare.report.figures import group_edges, group_names, style_of
@@ -27,6 +28,7 @@ from recbole_attn.compare.report.markdown import to_markdown
 from recbole_attn.compare.report.sweeps import sweeps
 from recbole_attn.compare.report.tabular import escape
 from recbole_attn.compare.report.warnings import _seeds, warnings
+from recbole_attn.compare.statistics import Comparison
 from recbole_attn.compare.store import Store, write_json
 from recbole_attn.compare.trial import report_progress
 from recbole_attn.compare.trials import trials_of
@@ -147,9 +149,20 @@ def test_what_a_user_names_cannot_break_the_page():
 
 def test_the_latex_table_is_whole(folder):
     text = (folder / "table.tex").read_text()
-    assert text.count(r"\\") == 4
+    assert text.count(r"\\") == 5
     assert text.count("{") == text.count("}")
     assert "NDCG@10" in text and r"\mathbf" in text and "failed" in text
+    assert r"($\downarrow$: is worse)" in text and r"p \textless{} .05" in text and "if it uses any" in text
+    assert "%" not in text.replace(r"\%", "")
+
+
+def test_a_row_that_is_significantly_worse_is_marked_as_such():
+    def mark(difference, p):
+        against = {"ndcg@10": Comparison(difference, 0.0, 0.0, p, p, 0.0, 9)}
+        return Line("row", "Pop", [], [], [], {}, against, {"ndcg@10": p}).mark("ndcg@10")
+
+    assert [mark(-0.1, 0.001), mark(0.1, 0.001), mark(-0.1, 0.5)] == ["↓**", "**", ""]
+    assert Line("row", "Pop", [], [], [], {}, {}, {}).mark("ndcg@10") == ""
 
 
 def test_groups_hold_about_equally_many_and_leave_nothing_out():
@@ -261,9 +274,12 @@ def seeds_warned_of(planned, **finished):
 
 def test_the_seeds_that_count_are_those_that_finished():
     assert seeds_warned_of(5, Pop=5, BPR=3) == []
-    assert seeds_warned_of(1, Pop=1, BPR=1) == ["Fewer than 3 seeds (1): their spread says little; add --seeds=5."]
+    assert seeds_warned_of(1, Pop=1, BPR=1) == [
+        "Fewer than 3 seeds (1): their spread says little, and stars say "
+        "nothing of what another seed would give; add --seeds=5."
+    ]
     (one,) = seeds_warned_of(5, Pop=5, BPR=2)
-    assert one == "Fewer than 3 seeds (BPR: 2): their spread says little; the same command tries the others again."
+    assert one.startswith("Fewer than 3 seeds (BPR: 2): ") and one.endswith("the same command tries the others again.")
     assert "(Pop: 2, BPR: 1)" in seeds_warned_of(2, Pop=2, BPR=1)[0]
 
 
@@ -393,7 +409,7 @@ def watched(report, terminal):
     plan = read_plan(options(report, model="Pop,BPR,SASRec", seeds=2, baseline="Pop", **{"SASRec.learning_rate": 1e30}))
     trials = [trial for row in plan.rows for trial in trials_of(plan, row)]
     screen = Screen(terminal)
-    return trials, screen, Board(Store(report / "results" / "chains"), trials, at_once=1, stream=screen)
+    return trials, screen, Board(Store(report / "results" / "chains"), trials, wanted=[], at_once=1, stream=screen)
 
 
 def test_without_a_terminal_progress_is_plain_lines(report):
@@ -439,7 +455,7 @@ def left(folder, plan, at_once, **progress):
         running.append(next(trial for trial in trials if trial.row == row))
         shown = {"epoch": epoch, "limit": 100, "best": 0.1, "best_epoch": 0, "seconds_per_epoch": seconds}
         write_json(store.prepare(running[-1]) / "progress.json", shown)
-    board = Board(store, trials, at_once, stream=Screen(terminal=True))
+    board = Board(store, trials, trials, at_once, stream=Screen(terminal=True))
     board(running)
     return board.lines(running)[-1]
 
@@ -455,10 +471,10 @@ def test_before_a_trial_has_finished_its_last_epoch_bounds_the_time_left(report,
 def test_finished_trials_tell_more_than_the_limit(report, tmp_path):
     plan = read_plan(options(report, model="BPR", seeds=3))
     (store, first) = Store(tmp_path), trials_of(plan, plan.rows[0])[0]
-    (store.prepare(first) / "ranks.npz").touch()
-    write_json(store.of(first) / "result.json", {"seconds": 600})
+    write_result(store, first, seconds=600)
     write_json(store.of(first) / "progress.json", {"epoch": 9, "limit": 100, "seconds_per_epoch": 60})
-    boards = [Board(store, trials_of(plan, plan.rows[0]), 1, Screen(True), stage) for stage in ("", "the grid")]
+    trials = trials_of(plan, plan.rows[0])
+    boards = [Board(store, trials, trials, 1, stage, Screen(True)) for stage in ("", "the grid")]
     assert [board.lines([])[-1] for board in boards] == [
         "1 done, 2 waiting; about 20 min left",
         "1 done, 2 waiting; about 20 min left of the grid",

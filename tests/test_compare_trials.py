@@ -70,6 +70,80 @@ def test_rerun_runs_finished_trials_again(folder, started):
     assert len(started) == 2
 
 
+@pytest.mark.parametrize("ending", ["interrupted", "killed", "failed"])
+def test_what_rerun_does_not_finish_keeps_its_first_result(folder, started, monkeypatch, ending):
+    run(folder, model="Pop,BPR", seeds=1)
+    before = {path: path.read_bytes() for path in folder.glob("results/chains/*/result.json")}
+    begin = schedule.start
+
+    def start(place, changes=None):
+        if ending == "failed":
+            return begin(place / "nowhere")
+        if ending == "interrupted":
+            raise KeyboardInterrupt
+        os._exit(9)
+
+    monkeypatch.setattr(schedule, "start", start)
+    child = os.fork()
+    if not child:
+        try:
+            run(folder, model="Pop,BPR", seeds=1, rerun=True)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    monkeypatch.setattr(schedule, "start", begin)
+    count = len(started)
+    run(folder, model="Pop,BPR", seeds=1)
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(started) == count and not list(folder.glob("results/chains/*.before"))
+
+
+def test_a_second_result_takes_the_place_of_the_first(folder, started):
+    run(folder, model="Pop", seeds=1)
+    (place,) = (file.parent for file in folder.glob("results/chains/*/result.json"))
+    (place / "of the first").touch()
+    run(folder, model="Pop", seeds=1, rerun=True)
+    assert [file.parent for file in folder.glob("results/chains/*/result.json")] == [place]
+    assert not (place / "of the first").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda place: (place / "ranks.npz").write_bytes((place / "ranks.npz").read_bytes()[:-40]),
+        lambda place: (place / "ranks.npz").write_bytes(b""),
+        lambda place: (place / "ranks.npz").write_text("version https://git-lfs.github.com/spec/v1"),
+        lambda place: (place / "result.json").write_text('{"test": {}}'),
+        lambda place: (place / "result.json").write_text("[1]"),
+    ],
+)
+def test_a_trial_whose_files_are_damaged_is_run_again(folder, started, damage):
+    text, _ = run(folder, model="Pop", seeds=1)
+    (place,) = (file.parent for file in folder.glob("results/chains/*/result.json"))
+    damage(place)
+    assert run(folder, model="Pop", seeds=1) == (text, 0)
+    assert len(started) == 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"chains": null}'])
+def test_a_damaged_protocol_is_not_taken_for_none(folder, started, capsys, content):
+    run(folder, model="Pop", seeds=1)
+    (folder / "results" / "chains" / "protocol.json").write_text(content)
+    line = mistake(arguments(folder, model="Pop", seeds=1), capsys)
+    assert "protocol.json is damaged; delete it if its trials were made as asked now, or choose another --name" in line
+    assert len(started) == 1
+
+
+def test_what_failed_before_waits_until_it_is_tried_again(folder, started, monkeypatch, capsys):
+    begin = schedule.start
+    monkeypatch.setattr(schedule, "start", lambda place, changes=None: begin(place / "nowhere"))
+    assert run(folder, model="Pop", seeds=1)[1] == 1
+    monkeypatch.setattr(schedule, "start", begin)
+    capsys.readouterr()
+    run(folder, model="Pop", seeds=1)
+    assert capsys.readouterr().err.splitlines()[0] == "1 waiting"
+
+
 def test_a_trial_that_another_comparison_beside_this_one_has_finished_is_taken_over(folder, started):
     run(folder, model="Pop", seeds=1, name="first")
     run(folder, model="Pop", seeds=1, name="second")
@@ -329,6 +403,8 @@ WRONG = [
         {"metrics": "[GAUC,NDCG]", "valid_metric": "GAUC", "name": "new"},
         "valid_metric = GAUC: a comparison pairs users",
     ),
+    ({"Pop.dataset": "links"}, "dataset = links (command line, Pop): a row's settings do not say what it is of"),
+    ({"Pop.model": "BPR"}, "write compare: {rows: {NAME: {model: MODEL}}}"),
     ({"users": "u1"}, "users: has no effect on a comparison; leave it out"),
     ({"exclude_seen": True}, "exclude_seen: has no effect on a comparison"),
     (
@@ -514,6 +590,30 @@ def test_a_row_name_twice_in_a_file_is_refused(folder, capsys):
     (folder / "rows.yaml").write_text("compare:\n  rows:\n    a: {model: Pop}\n    a: {model: BPR}\n")
     line = mistake(arguments(folder, config_files=folder / "rows.yaml"), capsys)
     assert "rows.yaml, line 4: 'a' is given twice" in line
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "says"),
+    [
+        ("a: {model: Pop, dataset: links}", {}, "dataset = links (compare.rows.a): a row's settings do not say"),
+        ("a: {model: Pop}", {"model": "Pop,BPR"}, "the YAML file lists rows already (a); leave one of the two out"),
+        ('"two\nlines": {model: Pop}', {}, "'two\\nlines' is no name for a row; write it in one line"),
+    ],
+)
+def test_rows_that_say_what_would_have_no_effect_are_refused(folder, started, capsys, rows, given, says):
+    (folder / "rows.yaml").write_text(f"compare: {{rows: {{{rows}}}}}".replace("\n", "\\n"))
+    assert says in mistake(arguments(folder, config_files=folder / "rows.yaml", **given), capsys)
+    assert not started
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "NGCF"])
+def test_recboles_graph_models_run(folder, started, model):
+    assert run(folder, model=model, seeds=1)[1] == 0
+
+
+def test_a_baseline_may_be_a_number(folder, started):
+    (folder / "rows.yaml").write_text("compare: {baseline: 1, rows: {1: {model: Pop}, 2: {model: BPR}}}")
+    assert run(folder, config_files=folder / "rows.yaml")[1] == 0
 
 
 def test_rows_that_would_be_shown_under_one_name_are_refused(folder, started, capsys):

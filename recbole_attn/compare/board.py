@@ -16,14 +16,24 @@ _STATES = ("done", "failed", "running", "waiting")
 
 
 class Board:
-    """Watches trials, `at_once` of which run at one time. Call it with those that are running.
+    """Watches trials. Call it with those that are running.
 
-    `stage` names the part of a comparison that they are, if there are others: time left is that of the part.
+    Args:
+        wanted: those that this command runs; the others were finished before.
+        at_once: how many run at one time.
+        stage: the part of a comparison that they are, if there are others: time left is that of the part.
     """
 
     def __init__(
-        self, store: Store, trials: Sequence[Trial], at_once: int, stream: TextIO | None = None, stage: str = ""
+        self,
+        store: Store,
+        trials: Sequence[Trial],
+        wanted: Sequence[Trial],
+        at_once: int,
+        stage: str = "",
+        stream: TextIO | None = None,
     ):
+        self._wanted = {trial.key for trial in wanted}
         self.store, self.trials, self.at_once, self.stage = store, list(trials), at_once, stage
         self.stream = sys.stderr if stream is None else stream
         self._live = self.stream.isatty()
@@ -47,6 +57,8 @@ class Board:
     def _state(self, trial: Trial, running) -> str:
         if trial.key in running:
             return "running"
+        if trial.key in self._wanted and not self.store.started(trial):
+            return "waiting"  # whatever is left of an earlier command
         if trial.key in self._seconds:
             return "done"
         if result := self.store.result(trial):

@@ -48,6 +48,7 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
         default = {row.name: trials_of(plan, row) for row in plan.rows}
         store = Store(plan.folder)
         with store.locked():
+            store.settle_reruns()  # of a command that was killed
             trials = _run(plan, tuned, default, Session(store, chosen, _option(options, "rerun")))
             outcome = gather(plan, store, trials, tuned)
             files = write_report(outcome, store.folder)
@@ -116,11 +117,15 @@ class Session:
     def run(self, trials: Sequence[Trial], stage: str = "") -> None:
         self.check(trials)
         unique = list({trial.key: trial for trial in trials}.values())
-        for trial in unique:
-            if not self.rerun:
+        if not self.rerun:
+            for trial in unique:
                 self.store.adopt(trial)
-            elif trial.key not in self._done:
-                self.store.forget(trial)
-        board = Board(self.store, unique, self.runner.at_once, stage=stage)
-        self.runner.run(self.store, [trial for trial in unique if not self.store.result(trial)], watch=board)
+        wanted = [trial for trial in unique if self._is_wanted(trial)]
+        try:
+            self.runner.run(self.store, wanted, watch=Board(self.store, unique, wanted, self.runner.at_once, stage))
+        finally:
+            self.store.settle_reruns()
         self._done |= {trial.key for trial in unique}
+
+    def _is_wanted(self, trial: Trial) -> bool:
+        return trial.key not in self._done if self.rerun else not self.store.result(trial)

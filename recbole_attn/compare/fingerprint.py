@@ -24,7 +24,7 @@ COMMON = (
 )
 # Settings that say where and how a trial runs, not what it computes.
 WITHOUT_EFFECT = {
-    *("checkpoint_dir", "data_path", "show_progress", "state", "gpu_id", "use_gpu", "worker", "verbose", "encoding"),
+    *("checkpoint_dir", "data_path", "show_progress", "state", "gpu_id", "use_gpu", "verbose"),
     *("log_wandb", "wandb_project", "save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"),
     *("ip", "port", "offset", "local_rank", "model", "dataset"),
 }

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from recbole_attn.compare.plan import Plan, Row
+from recbole_attn.compare.plan import Plan, Row, refuse_other_rows
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import Trial, trials_of
 from recbole_attn.config.layers import Layer
@@ -40,13 +40,19 @@ def points(name: str, grid: Any) -> list[dict[str, Any]]:
     """The settings of a grid: all combinations of {setting: [values]}, or the listed ones of [{setting: value}].
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or a setting stands in it twice.
     """
     if isinstance(grid, list) and grid and all(isinstance(point, dict) for point in grid):
-        return grid
-    if isinstance(grid, dict) and grid and all(isinstance(values, list) and values for values in grid.values()):
-        return [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
-    raise UserError(f"tune.{name} = {grid!r}: write {{setting: [value, value]}}, or a list of {{setting: value}}")
+        found = grid
+    elif isinstance(grid, dict) and grid and all(isinstance(values, list) and values for values in grid.values()):
+        found = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    else:
+        raise UserError(f"tune.{name} = {grid!r}: write {{setting: [value, value]}}, or a list of {{setting: value}}")
+    for number, point in enumerate(found):
+        refuse_other_rows(Layer(f"tune.{name}", point))
+        if point in found[:number]:
+            raise UserError(f"tune.{name}: {point} stands there twice, and would count as two settings; write it once")
+    return found
 
 
 def _candidates(plan: Plan, row: Row, found: Sequence[dict[str, Any]]) -> list[Candidate]:

@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 
+from recbole_attn import __version__
 from recbole_attn.memory import peak_resident
 
 
 def machine(config) -> dict[str, Any]:
     """Versions, hardware and commit. None of it is part of a trial's hash."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pandas", "recbole")}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scipy", "pandas", "recbole")}
     return {
         "python": platform.python_version(),
         **versions,
+        "recbole_attn": __version__,
         "system": platform.platform(terse=True),
         "processor": processor(),
         "cores": os.cpu_count(),

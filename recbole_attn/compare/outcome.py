@@ -11,7 +11,7 @@ import numpy as np
 from recbole_attn.compare.grid import Candidate, choose, validation
 from recbole_attn.compare.plan import Plan
 from recbole_attn.compare.ranks import Ranks
-from recbole_attn.compare.statistics import Comparison, by_user, compare_paired, holm
+from recbole_attn.compare.statistics import Comparison, by_user, compare_paired, holm, marks
 from recbole_attn.compare.store import RANKS, Store
 from recbole_attn.compare.trials import Trial, has_rows
 from recbole_attn.errors import UserError
@@ -46,6 +46,11 @@ class Line(NamedTuple):
         values = self.scores.get(metric, ())
         return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
+    def mark(self, metric: str) -> str:
+        """Stars of the corrected p-value, with an arrow down where the row is the worse one."""
+        stars = marks(self.corrected.get(metric, 1.0))
+        return f"↓{stars}" if stars and self.against[metric].difference < 0 else stars
+
     def average(self, key: str) -> float:
         """Mean over seeds of a number that every result has."""
         return float(np.mean([result[key] for result in self.results])) if self.results else float("nan")
@@ -60,6 +65,19 @@ class Table(NamedTuple):
     metrics: list[str]
     headline: list[str]
     protocol: dict[str, Any]
+
+    @property
+    def tests(self) -> int:
+        """How many p-values are corrected together."""
+        return sum(len(line.corrected) for line in self.lines)
+
+    @property
+    def differing(self) -> list[str]:
+        """The settings among `COMPARED` that rows which have them do not share."""
+        rows = [line.results[0]["compared"] for line in self.finished]
+        names = dict.fromkeys(name for row in rows for name in row)
+        values = {name: {repr(row[name]) for row in rows if name in row} for name in names}
+        return [name for name, found in values.items() if len(found) > 1]
 
     @property
     def finished(self) -> list[Line]:

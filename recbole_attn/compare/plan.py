@@ -98,7 +98,7 @@ def _section(files: list[Layer], section: str) -> dict[str, Any]:
         for key in values:
             if allowed and key not in allowed:
                 raise UserError(f"{section}.{key} ({file.origin}) is unknown: {section} has {', '.join(allowed)}")
-        found.update(values)
+        found.update({str(key): value for key, value in values.items()})
     return found
 
 
@@ -121,7 +121,12 @@ def _rows(compare: Mapping, options: Mapping, given: Mapping, layers: list[Layer
     named = compare.get("rows")
     if named is not None and not (isinstance(named, dict) and named):
         raise UserError("compare.rows: must map names of rows to their settings, as in {SASRec: {}, ...}")
-    if named is not None and not options.get("model"):
+    if named is not None and options.get("model"):
+        raise UserError(
+            f"model = {options['model']}: the YAML file lists rows already ({', '.join(map(str, named))}); leave one "
+            "of the two out"
+        )
+    if named is not None:
         return [_row(name, settings, layers) for name, settings in named.items()]
     return [Row(name, name, _own(name, name, layers)) for name in _names("model", given)]
 
@@ -130,8 +135,11 @@ def _row(name: str, settings: Any, layers: list[Layer]) -> Row:
     settings = {} if settings is None else settings
     if not isinstance(settings, dict):
         raise UserError(f"compare.rows.{name} = {settings!r}: must be a mapping, as in {{model: AWRSR}}")
+    if not str(name).isprintable():
+        raise UserError(f"compare.rows: {str(name)!r} is no name for a row; write it in one line")
     model = str(settings.get("model", name))
-    asked = Layer(f"compare.rows.{name}", _without(settings, {"model", "dataset"}))
+    asked = Layer(f"compare.rows.{name}", _without(settings, {"model"}))
+    refuse_other_rows(asked)
     *files, spoken = layers
     return Row(str(name), model, (*_own(name, model, files), asked, *_own(name, model, [spoken])))
 
@@ -143,7 +151,20 @@ def _own(name: str, model: str, layers: list[Layer]) -> tuple[Layer, ...]:
     for layer, key, values in found:
         if not isinstance(values, dict):
             raise UserError(f"{key} = {values!r} ({layer.origin}): write {key}.SETTING=VALUE")
-    return tuple(Layer(f"{layer.origin}, {key}", values) for layer, key, values in found)
+    own = tuple(Layer(f"{layer.origin}, {key}", values) for layer, key, values in found)
+    for layer in own:
+        refuse_other_rows(layer)
+    return own
+
+
+def refuse_other_rows(layer: Layer) -> None:
+    """What a row is of cannot be one of its settings: it would be shown and have no effect."""
+    for name in ("model", "dataset"):
+        if name in layer.values:
+            raise UserError(
+                f"{name} = {layer.values[name]} ({layer.origin}): a row's settings do not say what it is of; write "
+                + ("compare: {rows: {NAME: {model: MODEL}}}" if name == "model" else "dataset for all rows")
+            )
 
 
 def _known_rows(tune: Mapping, rows: list[Row]) -> None:
@@ -155,7 +176,7 @@ def _known_rows(tune: Mapping, rows: list[Row]) -> None:
 
 def _baseline(asked: Any, rows: list[Row]) -> str:
     """The row that is asked for; else the row SASRec, else the first."""
-    names = [row.name for row in rows]
+    names, asked = [row.name for row in rows], None if asked is None else str(asked)
     if asked is None:
         return "SASRec" if "SASRec" in names else names[0]
     if asked not in names:

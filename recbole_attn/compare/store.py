@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ RESULT, FAILURE, PROGRESS, SPECIFICATION, RANKS = (
     *("trial.json", "ranks.npz"),
 )
 BEST = "training/best.pth"
+_BEFORE = ".before"  # ends the name of a finished trial's folder while the trial is run again
+TOLD = (
+    *("test", "valid", "best_epoch", "epochs", "stop_reason", "seconds_per_epoch", "parameters", "history", "settings"),
+    *("config", "compared", "users", "test_seconds", "seconds", "tie_share", "remaining", "computed", "peak_memory"),
+    *("machine", "data", "data_digest", "key"),
+)  # by a result; one of another version of this program may lack some
 
 
 @contextlib.contextmanager
@@ -56,8 +63,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """The result of the trial in `folder`; None where there is none, or no ranks, which are written before it."""
-    return read_json(folder / RESULT) if (folder / RANKS).is_file() else None
+    """The result of the trial in `folder`; None where there is none, not all of one, or no ranks."""
+    result = read_json(folder / RESULT)
+    whole = isinstance(result, dict) and result.keys() >= set(TOLD) and zipfile.is_zipfile(folder / RANKS)
+    return result if whole else None
 
 
 class Store:
@@ -69,6 +78,7 @@ class Store:
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
+        self._started: set[str] = set()
         with writing(folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".{os.getpid()}.probe"
@@ -77,6 +87,10 @@ class Store:
 
     def of(self, trial: Trial) -> Path:
         return self.folder / trial.key
+
+    def started(self, trial: Trial) -> bool:
+        """Has this command begun with the trial, or taken it over?"""
+        return trial.key in self._started
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
         """The finished trial's result."""
@@ -90,9 +104,15 @@ class Store:
         return read_json(self.of(trial) / PROGRESS) or {}
 
     def prepare(self, trial: Trial) -> Path:
-        """The trial's folder with its specification in it and no failure; checkpoints stay."""
+        """The trial's folder with its specification in it and no failure; checkpoints stay.
+
+        A trial that has finished and is run again begins anew; `settle_reruns` says what becomes of its first result.
+        """
         folder = self.of(trial)
         with writing(folder):
+            if finished(folder):
+                folder.rename(folder.with_name(folder.name + _BEFORE))
+            self._started.add(trial.key)
             folder.mkdir(exist_ok=True)
             write_json(folder / SPECIFICATION, trial._asdict())
             for name in (FAILURE, PROGRESS):
@@ -121,19 +141,30 @@ class Store:
         """Note why the trial has no result, for a process that could not."""
         write_json(self.of(trial) / FAILURE, {"reason": reason})
 
-    def forget(self, trial: Trial) -> None:
-        """Remove all that is known of a trial."""
-        with writing(self.of(trial)), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.of(trial))
+    def settle_reruns(self) -> None:
+        """Of trials that were run again, drop the first result where there is a second one, and else restore it."""
+        with writing(self.folder):
+            for before in self.folder.glob(f"*{_BEFORE}"):
+                folder = before.with_name(before.name.removesuffix(_BEFORE))
+                if finished(folder):
+                    shutil.rmtree(before)
+                else:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    before.rename(folder)
 
     def check_protocol(self, trials: list[Trial]) -> None:
         """Note the protocol of each data set, or compare it with the one that was noted.
 
         Raises:
-            UserError: rows with different protocols, or a folder made under another one.
+            UserError: rows with different protocols, or a folder made under another one, or under one that nobody can
+                tell any more.
         """
         file = self.folder / "protocol.json"
-        earlier: dict[str, Any] = read_json(file) or {}
+        earlier: Any = read_json(file) if file.is_file() else {}
+        if not isinstance(earlier, dict) or not all(isinstance(noted, dict) for noted in earlier.values()):
+            raise UserError(
+                f"{file} is damaged; delete it if its trials were made as asked now, or choose another --name"
+            )
         noted = dict(earlier)
         for trial in trials:
             asked = json.loads(json.dumps(trial.protocol))

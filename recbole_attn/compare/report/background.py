@@ -7,7 +7,6 @@ from typing import Any
 
 from recbole_attn.compare.outcome import Line, Outcome, Table
 from recbole_attn.compare.report.blocks import Cell, Grid, Section, Text, cells
-from recbole_attn.compare.report.warnings import remaining
 
 
 def background(outcome: Outcome) -> list[Section]:
@@ -26,23 +25,19 @@ def _protocol(outcome: Outcome, table: Table) -> list[Text | Grid]:
     shared.append(f"seeds: {outcome.plan.seeds}, from the setting `seed` upwards")
     shared.append("seen items stay among the candidates, in every row")
     blocks: list[Text | Grid] = [Text(f"Shared by every row on {table.dataset}:", shared)]
-    compared, differing = _compared(table.finished)
+    compared, differing = _compared(table)
     if compared:
         blocks.append(Text("Also the same in every row:", compared))
     if differing:
         blocks.append(differing)
-    differences = remaining(table)
-    if differences:
-        blocks.append(Text("What could not be made equal:", differences))
     return blocks
 
 
-def _compared(lines: list[Line]) -> tuple[list[str], Grid | None]:
+def _compared(table: Table) -> tuple[list[str], Grid | None]:
     """Settings that agree in all rows that have them, and a table of the others."""
-    values = {line.name: line.results[0]["compared"] for line in lines}
-    names = list(dict.fromkeys(name for row in values.values() for name in row))
-    agreeing = [name for name in names if len({_shown(row[name]) for row in values.values() if name in row}) == 1]
-    differing = [name for name in names if name not in agreeing]
+    values = {line.name: line.results[0]["compared"] for line in table.finished}
+    differing = table.differing
+    agreeing = dict.fromkeys(name for row in values.values() for name in row if name not in differing)
     same = [f"{name}: {_shown(next(row[name] for row in values.values() if name in row))}" for name in agreeing]
     if not differing:
         return same, None

@@ -8,8 +8,8 @@ from recbole_attn.compare.outcome import Line, Outcome, Table, Tried
 from recbole_attn.compare.report.background import background
 from recbole_attn.compare.report.blocks import Cell, Figure, Grid, Section, Text, cells, duration, number
 from recbole_attn.compare.report.semantic_ids import semantic_ids
-from recbole_attn.compare.report.warnings import failed, warnings
-from recbole_attn.compare.statistics import LEVEL, RESAMPLES, Comparison, marks
+from recbole_attn.compare.report.warnings import failed, remaining, warnings
+from recbole_attn.compare.statistics import LEVEL, RESAMPLES, Comparison
 
 NO_FIGURES = "Figures need matplotlib: pip install matplotlib, and run the same command again."
 _MEGA = 1 << 20
@@ -35,12 +35,16 @@ def headline(table: Table) -> Grid:
         cells(line.name, *(score(line, table, metric) for metric in table.headline), _seeds(line))
         for line in table.lines
     ]
-    note = (
-        "Mean ± standard deviation over seeds; the best mean in bold. Stars: differs from "
-        f"{table.baseline} in a paired t-test over users, Holm-corrected over this table "
-        "(* p < .05, ** p < .01, *** p < .001)."
+    return Grid(head, rows, f"Mean ± standard deviation over seeds; the best mean in bold. {stars(table)}")
+
+
+def stars(table: Table) -> str:
+    """What a mark beside a number says, and what it does not."""
+    return (
+        f"Stars: differs from {table.baseline} (↓: is worse) in a paired t-test over users, Holm-corrected over the "
+        f"{table.tests} tests of this table (* p < .05, ** p < .01, *** p < .001). The test is of these trainings: "
+        "what other seeds would change is not in it, only in the standard deviation."
     )
-    return Grid(head, rows, note)
 
 
 def metric_name(metric: str) -> str:
@@ -55,7 +59,7 @@ def score(line: Line, table: Table, metric: str) -> Cell:
     if mean != mean:
         return Cell("failed")
     text = f"{mean:.4f}" + ("" if sd != sd else f" ± {sd:.4f}")
-    return Cell(text, mean, round(mean, 4) == table.best(metric), marks(line.corrected.get(metric, 1.0)))
+    return Cell(text, mean, round(mean, 4) == table.best(metric), line.mark(metric))
 
 
 def _seeds(line: Line) -> Cell:
@@ -67,8 +71,8 @@ def _seeds(line: Line) -> Cell:
 def _notices(outcome: Outcome, table: Table) -> list[Text]:
     failures = failed(outcome, table)
     blocks = [Text("Failed trials; the same command tries them again.", failures, warning=True)] if failures else []
-    found = warnings(outcome, table)
-    return [*blocks, Text("To keep in mind:", found, warning=True)] if found else blocks
+    lists = {"To keep in mind:": warnings(outcome, table), "What could not be made equal:": remaining(table)}
+    return blocks + [Text(title, found, warning=True) for title, found in lists.items() if found]
 
 
 def _differences(table: Table) -> Section:
@@ -82,7 +86,9 @@ def _differences(table: Table) -> Section:
     head = ["row", "metric", "difference", "from", "to", *chances, "effect", "users"]
     note = (
         f"Row minus {base}, so that more is better; {LEVEL:.0%} interval from {RESAMPLES} resamples of users. Seeds "
-        "and targets are averaged within a user first. Effect: mean difference over its standard deviation over users."
+        "and targets are averaged within a user first. Effect: mean difference over its standard deviation over users. "
+        f"Only p (Holm) is corrected for the {table.tests} tests, intervals are not; p (bootstrap) is at least "
+        f"{2 / (RESAMPLES + 1):.3f}."
     )
     return Section(f"Against {base} on {table.dataset}", [Grid(head, rows, note)] if rows else [])
 
@@ -109,8 +115,11 @@ def _figures(table: Table, figures: Sequence[Figure]) -> Section:
 
 
 def _cost(table: Table) -> Section:
-    head = ["row", "parameters", "s/epoch", "epochs", "best epoch", "time", "users/s in test", "peak memory"]
-    note = "Means over seeds. Time: training, validation and test of one seed. Epochs count from 1."
+    head = ["row", "parameters", "s/epoch", "epochs", "best epoch", "time", "targets/s in test", "peak memory"]
+    note = (
+        "Means over seeds. s/epoch: training alone. Time: training, validation and test of one seed. Epochs count from "
+        "1. Memory: of the trial's process, or on a GPU what PyTorch allocated there."
+    )
     rows = [_spent(line) for line in table.finished]
     return Section(f"Cost on {table.dataset}", [Grid(head, rows, note)] if rows else [])
 

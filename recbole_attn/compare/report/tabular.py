@@ -6,7 +6,8 @@ import csv
 import io
 
 from recbole_attn.compare.outcome import Line, Outcome, Table
-from recbole_attn.compare.report.content import metric_name, score
+from recbole_attn.compare.report.content import metric_name, score, stars
+from recbole_attn.compare.report.warnings import remaining
 
 _COLUMNS = (
     *("dataset", "row", "model", "seed", "status", "metric", "validation", "test"),
@@ -17,6 +18,11 @@ _SPECIAL = {char: f"\\{char}" for char in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "↓": r"$\downarrow$",
+    "±": r"$\pm$",
 }
 
 
@@ -54,20 +60,25 @@ def _tabular(outcome: Outcome, table: Table) -> str:
         " & ".join([escape(line.name), *(_cell(line, table, metric) for metric in table.headline)])
         for line in table.lines
     ]
+    note = escape(_note(outcome, table))
     return "\n".join(
         [
-            f"% {table.dataset}: mean and standard deviation over {outcome.plan.seeds} seed(s){_fewer(table)}.",
-            f"% Stars: differs from {table.baseline}, paired t-test over users, Holm-corrected.",
             r"\begin{tabular}{l" + "c" * len(table.headline) + "}",
             r"\toprule",
             head + r" \\",
             r"\midrule",
             *(row + r" \\" for row in rows),
             r"\bottomrule",
+            rf"\multicolumn{{{len(table.headline) + 1}}}{{p{{.9\linewidth}}}}{{\footnotesize {note}}} \\",
             r"\end{tabular}",
             "",
         ]
     )
+
+
+def _note(outcome: Outcome, table: Table) -> str:
+    spread = f"{table.dataset}: mean and standard deviation over {outcome.plan.seeds} seed(s){_fewer(table)}."
+    return " ".join([spread, stars(table), *remaining(table)])
 
 
 def _fewer(table: Table) -> str:
@@ -82,7 +93,11 @@ def _cell(line: Line, table: Table, metric: str) -> str:
         return cell.text
     mean, _, sd = cell.text.partition(" ± ")
     mean = rf"\mathbf{{{mean}}}" if cell.best else mean
-    return f"${mean}" + (rf" \pm {sd}" if sd else "") + (f"^{{{cell.mark}}}" if cell.mark else "") + "$"
+    return f"${mean}" + (rf" \pm {sd}" if sd else "") + (f"^{{{_mark(cell.mark)}}}" if cell.mark else "") + "$"
+
+
+def _mark(mark: str) -> str:
+    return mark.replace("↓", r"\downarrow ")
 
 
 def escape(text: str) -> str:

@@ -23,8 +23,12 @@ def terminal(outcome: Outcome, files: Sequence[Path]) -> str:
 def _notices(outcome: Outcome, table: Table) -> list[str]:
     return [
         *(f"failed: {text}" for text in failed(outcome, table)),
-        *(f"note: {sentence}" for sentence in [*warnings(outcome, table), *remaining(table)]),
+        *(f"note: {sentence}" for sentence in [*warnings(outcome, table), *remaining(table), *_differing(table)]),
     ]
+
+
+def _differing(table: Table) -> list[str]:
+    return [f"Rows differ in {', '.join(table.differing)}; see the report."] if table.differing else []
 
 
 def _aligned(grid: Grid) -> list[str]:

@@ -7,7 +7,7 @@ from recbole_attn.protocol import splits_along_time
 
 _MANY_TIES = 0.01
 _FEW_SEEDS = 3
-_UNLIKE = 1.5  # times as long as with another seed
+_UNLIKE, _SHORT = 1.5, 0.5  # times as long as with another seed; seconds that say nothing
 
 
 def warnings(outcome: Outcome, table: Table) -> list[str]:
@@ -70,7 +70,10 @@ def _seeds(outcome: Outcome, table: Table) -> list[str]:
     everywhere = len(few) == len(table.finished) and len(set(few.values())) == 1
     counts = str(*set(few.values())) if everywhere else ", ".join(f"{name}: {count}" for name, count in few.items())
     remedy = "add --seeds=5" if outcome.plan.seeds < _FEW_SEEDS else "the same command tries the others again"
-    return [f"Fewer than {_FEW_SEEDS} seeds ({counts}): their spread says little; {remedy}."]
+    return [
+        f"Fewer than {_FEW_SEEDS} seeds ({counts}): their spread says little, and stars say nothing of what another "
+        f"seed would give; {remedy}."
+    ]
 
 
 def _limits(table: Table) -> list[str]:
@@ -122,7 +125,7 @@ def _costs(table: Table) -> list[str]:
     rows = []
     for line in table.finished:
         seconds = [result["seconds_per_epoch"] for result in line.results]
-        if max(seconds) > _UNLIKE * min(seconds):
+        if max(seconds) > max(_SHORT, _UNLIKE * min(seconds)):
             rows.append(f"{line.name} ({min(seconds):.3g} to {max(seconds):.3g})")
     if not rows:
         return []
