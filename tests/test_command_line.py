@@ -1,8 +1,10 @@
 """The command line: forms of options, types of values, mistakes."""
 
+import shlex
+
 import pytest
 
-from recbole_attn.config.command_line import parse_command_line, run_options, typed
+from recbole_attn.config.command_line import parse_command_line, run_options, spell, typed
 from recbole_attn.config.layers import schema_of
 from recbole_attn.config.names import recbole_models
 from recbole_attn.errors import UserError
@@ -101,3 +103,15 @@ def test_only_options_of_predicting_share_a_name_with_a_setting():
         except UserError:
             continue  # a package is missing
         assert set(run_options()) & settings <= {"k"}
+
+
+def test_a_command_line_that_is_spelt_again_means_the_same():
+    words = [
+        "--model=SASRec,AWRSR",
+        "--AWRSR.refinement=value",
+        "--eval_args.split={TS: [.8, .1, .1]}",
+        "--topk=[1, 5]",
+    ]
+    words += ["--gpu_id=", "--learning_rate=1e-3", "--rerun", "--name=it's mine"]
+    options = parse_command_line(words)
+    assert parse_command_line(shlex.split(spell(options))[2:]) == options

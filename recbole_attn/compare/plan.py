@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recbole_attn.config.command_line import run_options
+from recbole_attn.config.command_line import run_options, spell
 from recbole_attn.config.layers import Layer, read_user_file
 from recbole_attn.errors import UserError
 
@@ -33,6 +33,7 @@ class Plan(NamedTuple):
         seeds: how many; the first one is the setting `seed`.
         baseline: name of the row that the others are compared with.
         tune: row name -> grid, as it stands in the YAML file.
+        command: the command line that asks for it.
         devices: types of device that trials may find where they run; None for this machine's.
     """
 
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     seeds: int
     baseline: str
     tune: dict[str, Any]
+    command: str
     devices: frozenset[str] | None = None
 
 
@@ -80,6 +82,7 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
         seeds=run_options()["seeds"].check(seeds, "compare.seeds"),
         baseline=_baseline(options.get("baseline") or compare.get("baseline"), rows),
         tune=tune,
+        command=spell({name: value for name, value in options.items() if name not in ("jobs", "rerun")}),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -64,6 +66,21 @@ def parse_command_line(argv: Sequence[str]) -> dict[str, Any]:
         value = True if text is None else typed(text)
         _insert(options, key, value if option is None else option.check(value, "command line"))
     return options
+
+
+def spell(options: Mapping[str, Any]) -> str:
+    """A command line that `parse_command_line` makes these options of."""
+    return shlex.join(["python", "run_recbole_attn.py", *_words("--", options)])
+
+
+def _words(start: str, values: Mapping[str, Any]) -> list[str]:
+    words = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            words += _words(f"{start}{key}.", value)
+        else:
+            words.append(f"{start}{key}={json.dumps(value) if isinstance(value, (list, dict)) else value}")
+    return words
 
 
 def _take(words: list[str]) -> tuple[str, str | None]:

@@ -13,7 +13,13 @@ def background(outcome: Outcome) -> list[Section]:
     """The sections at the end of a report."""
     tables = [table for table in outcome.tables if table.finished]
     return [
-        Section("Protocol", [block for table in outcome.tables for block in _protocol(outcome, table)]),
+        Section(
+            "Protocol",
+            [
+                Text("Command:", [outcome.plan.command]),
+                *(block for table in outcome.tables for block in _protocol(outcome, table)),
+            ],
+        ),
         Section("Data", [_data(tables)] if tables else []),
         Section("Machine and versions", [_machines(tables)] if tables else []),
         Section("Rows", [_rows(tables)] if tables else []),
