@@ -403,6 +403,7 @@ WRONG = [
         {"metrics": "[GAUC,NDCG]", "valid_metric": "GAUC", "name": "new"},
         "valid_metric = GAUC: a comparison pairs users",
     ),
+    ({"model": "Pop,S3Rec"}, "row S3Rec: model = S3Rec: has to be pre-trained, in a run of its own"),
     ({"Pop.dataset": "links"}, "dataset = links (command line, Pop): a row's settings do not say what it is of"),
     ({"Pop.model": "BPR"}, "write compare: {rows: {NAME: {model: MODEL}}}"),
     ({"users": "u1"}, "users: has no effect on a comparison; leave it out"),

@@ -34,6 +34,12 @@ COMPARED = (
     *("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "loss_type", "train_neg_sample_args"),
     *("learner", "learning_rate", "weight_decay", "training"),
 )
+UNFIT = {
+    "RaCT": "is trained in three stages, each a run of its own",
+    "S3Rec": "has to be pre-trained, in a run of its own",
+    "GRU4RecKG": "needs vectors of entities (.ent)",
+    "KSR": "needs vectors of entities and relations (.ent, .rel)",
+}
 WAYS = ("precision", "compile", "enable_amp", "device")  # what `acceleration.check` looks at, next to the model
 
 
@@ -111,6 +117,8 @@ def _models() -> set[str]:
 
 def _require_fitting(model: str) -> None:
     require_model(model)
+    if model in UNFIT:
+        raise UserError(f"model = {model}: {UNFIT[model]}, which a comparison has no place for; leave it out")
     if model not in _models():
         raise UserError(f"{model} is a {recbole_models()[model]} model; sequential and general ones can be compared")
 
