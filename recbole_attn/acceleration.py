@@ -20,13 +20,15 @@ def check(config) -> None:
     """Refuse what the device or the model cannot, before any data is read.
 
     Raises:
-        UserError: bf16 where the device has none, or beside RecBole's own mixed precision; float16 for losses that are
-            routed; a model that is not compiled, or a machine that cannot.
+        UserError: bf16 where the device has none, or beside RecBole's own mixed precision, which is bf16 on a CPU;
+            float16 for losses that are routed; a model that is not compiled, or a machine that cannot.
     """
     if config["precision"] == "bf16":
         _check_bf16(config)
     if config["compile"]:
         _check_compile(config)
+    if config["enable_amp"] and config["device"].type == "cpu" and not has_bf16(config["device"]):
+        raise UserError(f"enable_amp = True: {_name(config['device'])} has no bfloat16 products; use enable_amp=False")
     if config["enable_amp"] and config["device"].type == "cuda" and issubclass(config.model_class, CalibratedModel):
         raise UserError(
             f"enable_amp = True: {config['model']} takes its gradients before RecBole's scaler of float16 acts; use "
@@ -55,7 +57,8 @@ def _check_compile(config) -> None:
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products run on `device` without being imitated."""
     if device.type == "cpu":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # torch may be built without oneDNN
+        return supported is not None and bool(supported())
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 

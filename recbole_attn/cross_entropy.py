@@ -85,7 +85,7 @@ def chunked_cross_entropy(states: Tensor, items: Tensor, target: Tensor, chunk: 
     if chunk < 1:
         raise ValueError(f"ce_chunk must be at least 1, not {chunk}")
     with torch.autocast(states.device.type, enabled=False):  # its gradient is computed where autocast is off
-        return _ChunkedCrossEntropy.apply(states.to(items.dtype), items, target, chunk)
+        return _ChunkedCrossEntropy.apply(states.to(items.dtype), items, target, min(chunk, len(items)))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

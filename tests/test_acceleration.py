@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
 from recbole_attn.run import run
 
-BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+BF16 = acceleration.has_bf16(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +249,17 @@ def test_bf16_is_refused_where_the_device_has_none(folder, capsys, monkeypatch):
     assert "precision = bf16: this processor has no bfloat16 products; use precision=float32" in line
 
 
+def test_recboles_mixed_precision_is_refused_on_a_cpu_without_bf16(folder, capsys, monkeypatch):
+    monkeypatch.setattr(acceleration, "has_bf16", lambda device: False)
+    line = refusal(folder, capsys, enable_amp=True)
+    assert "enable_amp = True: this processor has no bfloat16 products; use enable_amp=False" in line
+
+
+def test_a_torch_without_onednn_has_no_bf16(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert not acceleration.has_bf16(torch.device("cpu"))
+
+
 def test_bf16_beside_recboles_mixed_precision_is_refused(folder, capsys):
     line = refusal(folder, capsys, precision="bf16", enable_amp=True)
     assert "precision = bf16 and enable_amp = True are two kinds of mixed precision; set enable_amp: False" in line
@@ -256,7 +268,6 @@ def test_bf16_beside_recboles_mixed_precision_is_refused(folder, capsys):
 def test_float16_is_refused_where_losses_take_their_gradients_before_they_are_scaled():
     for model in ("ACTSR", "ACBERT4Rec", "AttnSASRec"):
         config = load_settings(model, "ml-100k", config_dict={"enable_amp": True, "use_gpu": False}).config
-        acceleration.check(config)
         config["device"] = torch.device("cuda")
         if model == "AttnSASRec":
             acceleration.check(config)

@@ -12,10 +12,10 @@ import torch
 from atomic_files import config, write, write_tiny
 from recbole.data import data_preparation
 from recbole.data.dataset import Dataset, DIENDataset, SequentialDataset
-from recbole.utils import init_seed
+from recbole.utils import get_model, init_seed
 
 from recbole_attn.data import PrefixDataset, load_dataset, split
-from recbole_attn.data.prefixes import Prefixes, prefix_rows
+from recbole_attn.data.prefixes import TRIMMABLE, Prefixes, prefix_rows
 from recbole_attn.errors import UserError
 
 SPLITS = [
@@ -305,6 +305,25 @@ def test_trimmed_batches_are_the_full_ones_less_their_padding(tiny):
         assert len(widths) > 1
 
 
+@pytest.mark.parametrize("name", sorted(TRIMMABLE))
+def test_recboles_models_that_may_be_trimmed_score_alike(tiny, name):
+    found = []
+    for trim in (False, True):
+        settings = config(tiny, name, trim=trim, eval_batch_size=2, train_batch_size=4)
+        loaders = split(settings, load_dataset(settings))
+        init_seed(3, True)
+        model = get_model(name)(settings, loaders[0].dataset).eval()
+        with torch.no_grad():
+            found.append(torch.cat([model.full_sort_predict(batch).flatten() for batch in batches(loaders[2])]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Caser", "LightSANs", "SHAN"])
+def test_a_model_that_reads_padding_is_not_trimmed(tiny, name):
+    with pytest.raises(UserError, match=f"trim = True: {name} may read padding; leave trim out"):
+        load_dataset(config(tiny, name, trim=True))
+
+
 def test_our_models_read_the_list_of_items_trimmed_and_no_other_list(tiny):
     settings = config(tiny, "AttnSASRec", eval_args={"mode": {"valid": "full", "test": "uni5"}})
     train, valid, test = split(settings, load_dataset(settings))
@@ -315,7 +334,7 @@ def test_our_models_read_the_list_of_items_trimmed_and_no_other_list(tiny):
     assert {batch["item_id_list"].shape[1] for batch in batches(test)} == {7}
 
 
-@pytest.mark.parametrize("buckets", [1, 3, 50])
+@pytest.mark.parametrize("buckets", [1, 3, 50, 10**12])
 def test_buckets_serve_every_row_once_an_epoch_in_a_new_order(tiny, buckets):
     settings = config(tiny, length_buckets=buckets, train_batch_size=10)
     train, _, _ = split(settings, load_dataset(settings))

@@ -29,7 +29,9 @@ def bucket_of(lengths: np.ndarray, buckets: int, weights: np.ndarray | int = 1) 
     Args:
         weights: how many rows each one counts for.
     """
-    edges = np.quantile(np.repeat(lengths, weights), np.arange(1, buckets) / buckets)
+    rows = np.repeat(lengths, weights)
+    buckets = min(buckets, len(rows))  # more would be the same
+    edges = np.quantile(rows, np.arange(1, buckets) / buckets)
     return torch.from_numpy(np.searchsorted(np.unique(edges), lengths))
 
 

@@ -110,6 +110,10 @@ class Prefixes(Interaction):
         return Interaction(self.interaction.gather(trim))
 
 
+# RecBole's models whose scores do not change with the padding of a batch; the others fail on it, or read it.
+TRIMMABLE = frozenset(("BERT4Rec", "CORE", "FPMC", "GCSAN", "GRU4Rec", "HRM", "NARM", "SASRec", "SRGNN", "TransRec"))
+
+
 class OrderedDataset(TimeOrder, FastReading, Filters, Splits):
     """RecBole's `Dataset`, for general models: the order of `time_order`, fast reading, clear refusals."""
 
@@ -120,11 +124,16 @@ class PrefixDataset(OrderedDataset, SequentialDataset):
     `trim` cuts batches to their longest history. Pre-split files (`benchmark_filename`) take RecBole's own path.
 
     Raises:
-        UserError: no user has two interactions.
+        UserError: no user has two interactions; `trim` for a model that reads padding.
     """
 
     def __init__(self, config):
         ours = config["model"] in MODELS
+        if config["trim"] and not ours and config["model"] not in TRIMMABLE:
+            raise UserError(
+                f"trim = True: {config['model']} may read padding; leave trim out, or use it with this package's "
+                f"models and with {', '.join(sorted(TRIMMABLE))}"
+            )
         self.trim = ours if config["trim"] is None else bool(config["trim"])
         self.items_only = ours  # our models read the list of items, RecBole's may read any
         super().__init__(config)
