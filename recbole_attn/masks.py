@@ -45,6 +45,12 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return weights.masked_fill(~mask, 0.0)
 
 
+def read_first(rows: Tensor) -> Tensor:
+    """(B, R) positions → bool (B, R): not read in an earlier column of the same row."""
+    earlier = (rows[:, :, None] == rows[:, None, :]).tril(-1)
+    return ~earlier.any(-1)
+
+
 def select_rows(x: Tensor, rows: Tensor | None) -> Tensor:
     """Rows of the second to last dimension, another choice for each element of the batch.
 

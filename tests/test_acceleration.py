@@ -110,11 +110,17 @@ needs_operators = pytest.mark.skipif(not can_hold_operators(), reason="torch is 
 
 
 @needs_operators
-@pytest.mark.parametrize("name", ["AttnSASRec", "ACTSR", "AWRSR", "AWRSTOSA", "FAIR"])
-def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name):
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *((name, {}) for name in ("AttnSASRec", "ACTSR", "AWRSR", "AWRSTOSA", "FAIR")),
+        ("ACTSR", {"combine": "annealing", "attacked_layers": "all"}),
+    ],
+)
+def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name, changes):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    eager, compiled = build(name, n_layers=1), build(name, n_layers=1)
+    eager, compiled = build(name, n_layers=1, **changes), build(name, n_layers=1, **changes)
     compile_training(compiled.encoder, backend="aot_eager")
     for length in (10, 7):
         (loss, expected), (same, found) = learn(eager, batch(length)), learn(compiled, batch(length))

@@ -131,6 +131,13 @@ def test_the_clean_penalty_depends_neither_on_padding_nor_on_the_size_of_the_bat
     torch.testing.assert_close(penalty, doubled)
 
 
+def test_the_clean_penalty_counts_a_row_once_however_often_it_is_read():
+    mechanism, x, mask = make(), inputs(7), causal_mask(histories(7))
+    once, twice = torch.tensor([[1, 3]]).expand(len(x), -1), torch.tensor([[1, 3, 1, 1]]).expand(len(x), -1)
+    penalties = [mechanism.attend(x, split_heads(x, 2), mask, rows).aux for rows in (once, twice)]
+    torch.testing.assert_close(*penalties)
+
+
 def test_an_attack_that_takes_nothing_has_no_size_and_a_finite_gradient():
     mechanism, x = make(), inputs(3).requires_grad_()
     mechanism.adversary.start = 1e4

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recbole_attn.attention.base import full_precision, one_of, split_heads
 from recbole_attn.dropout import Dropout
-from recbole_attn.masks import masked_softmax, select_rows
+from recbole_attn.masks import masked_softmax, read_first, select_rows
 
 KEEP = ("softmax", "sigmoid")
 NOISE = ("gaussian", "attention")
@@ -59,7 +59,8 @@ class Adversary(nn.Module):
             raise ValueError(f"keep_start must lie in (0, 1), not {keep_start}")
         if noise == "gaussian" and renorm == "divide":
             raise ValueError(
-                "noise=gaussian needs renorm=softmax: the sum that renorm=divide divides by may be 0 or less"
+                "noise=gaussian needs renorm=softmax: the sum that renorm=divide divides by may be 0 or less; with "
+                "renorm=divide give noise=attention and dropout_on=weights"
             )
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
@@ -105,11 +106,17 @@ class Adversary(nn.Module):
         return self.penalty == "frobenius"
 
     def size(self, taken: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
-        """The penalty, a scalar: 1-P is (B, H, R, L) in `rows` of the mask (B, 1, L, L)."""
+        """The penalty, a scalar: 1-P is (B, H, R, L) in `rows` of the mask (B, 1, L, L).
+
+        "rms" counts a row once that `rows` has twice.
+        """
         if self.penalty == "frobenius":
             return torch.linalg.vector_norm(taken)
         items = mask.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)  # an item may read itself
-        cells = select_rows(mask & items, rows).to(taken.dtype)
+        cells = select_rows(mask & items, rows)
+        if rows is not None:
+            cells = cells & read_first(rows)[:, None, :, None]
+        cells = cells.to(taken.dtype)
         return torch.linalg.vector_norm(taken * cells) / (cells.sum() * self.n_heads).clamp_min(1).sqrt()
 
 

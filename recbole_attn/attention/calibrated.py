@@ -75,7 +75,8 @@ class Calibrated(Attention):
             raise ValueError(f"gate must be learned or a number in [0, 1], not {gate!r}")
         if dropout_on == "maps" and renorm == "divide":
             raise ValueError(
-                "dropout_on=maps needs renorm=softmax: dropped keep-masks make weights that renorm=divide cannot divide"
+                "dropout_on=maps needs renorm=softmax: dropped keep-masks make weights that renorm=divide cannot "
+                "divide; with renorm=divide give noise=attention and dropout_on=weights"
             )
         self.spatial, self.adversary, self.attacks = spatial, adversary, attacks
         self.combine, self.gate = one_of("combine", combine, COMBINE), gate

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from recbole_attn.attention import Adversary, Attention, Calibrated, Spatial
+from recbole_attn.encoder import Encoded
 from recbole_attn.model.backbone import Backbone, chosen_layers, softmax_attention
 from recbole_attn.objective import Losses, adversarial_losses
 
@@ -79,9 +83,12 @@ class CalibratedModel(Backbone):
 
     def calculate_loss(self, interaction) -> Losses:
         """Both losses of a training batch; the second is 0 where nothing is attacked. Sum them, then go backward."""
-        encoded, loss = self.learn(interaction)
+        losses = self._losses(*self.learn(interaction))
+        self._count_step()  # now that gradients have been taken, of which a compiled pass needs the step as it was
+        return losses
+
+    def _losses(self, encoded: Encoded, loss: Callable[[Tensor], Tensor]) -> Losses:
         calibrated = loss(encoded.hidden)
-        self._count_step()
         if encoded.shadow is None:
             return Losses(calibrated, calibrated.new_zeros(()))
         attackers = [p for module in self.modules() if isinstance(module, Adversary) for p in module.parameters()]
