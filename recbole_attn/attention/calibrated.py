@@ -129,7 +129,7 @@ class Calibrated(Attention):
             return Maps(plain, plain)
         read = rows
         if self.training and self.adversary.counts_every_row:
-            every = self.adversary.take(self.query(x), keys, mask, dropout)
+            every = self.adversary.take(queries if rows is None else self.query(x), keys, mask, dropout)
             taken, counted, read = select_rows(every, rows), every, None
         else:
             taken = counted = self.adversary.take(queries, keys, visible, dropout)
