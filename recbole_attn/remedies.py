@@ -64,7 +64,7 @@ def restore_numpy_names() -> None:
 
 
 def restore_update_of_dok_matrices() -> None:
-    """SciPy 1.13 removed the method by which RecBole's graph models, such as LightGCN, fill their matrices."""
+    """Newer SciPy lacks the method by which RecBole's graph models, such as LightGCN, fill their matrices."""
     if not hasattr(scipy.sparse.dok_matrix, "_update"):
         scipy.sparse.dok_matrix._update = lambda self, values: self._dict.update(values)
 

@@ -309,6 +309,7 @@ def test_rows_that_were_tested_on_different_data_are_named():
 
 def test_costs_of_a_busy_machine_are_doubted():
     assert doubts_of(ALONG_TIME, Pop=[1, 1.4, 1.2])[0]() == []
+    assert doubts_of(ALONG_TIME, Pop=[0.1, 0.4, 0.2])[0]() == []
     (doubt,) = doubts_of(ALONG_TIME, Pop=[1, 1, 1], BPR=[2, 4, 3])[0]()
     assert doubt.startswith("Costs are no measure of speed") and doubt.endswith(": BPR (2 to 4).")
 

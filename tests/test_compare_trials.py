@@ -74,7 +74,7 @@ def test_rerun_runs_finished_trials_again(folder, started):
 def test_what_rerun_does_not_finish_keeps_its_first_result(folder, started, monkeypatch, ending):
     run(folder, model="Pop,BPR", seeds=1)
     before = {path: path.read_bytes() for path in folder.glob("results/chains/*/result.json")}
-    begin = schedule.start
+    begin, told = schedule.start, folder / "told"
 
     def start(place, changes=None):
         if ending == "failed":
@@ -87,10 +87,15 @@ def test_what_rerun_does_not_finish_keeps_its_first_result(folder, started, monk
     child = os.fork()
     if not child:
         try:
-            run(folder, model="Pop,BPR", seeds=1, rerun=True)
+            text, failed = run(folder, model="Pop,BPR", seeds=1, rerun=True)
+            told.write_text(f"{failed} {text}")
         finally:
             os._exit(0)
     os.waitpid(child, 0)
+    if ending == "failed":
+        assert told.read_text().startswith("2 ")
+        assert "seed 2020, run again: its process ended with exit code 1" in told.read_text()
+        assert told.read_text().endswith("its first result is kept")
     monkeypatch.setattr(schedule, "start", begin)
     count = len(started)
     run(folder, model="Pop,BPR", seeds=1)

@@ -70,6 +70,19 @@ def test_without_the_remedy_recbole_cannot_load_its_own_checkpoint(tmp_path):
     assert "weights_only" in done.stderr
 
 
+def test_without_the_remedy_recboles_graph_models_cannot_be_built(tmp_path):
+    code = """
+        remedies.restore_update_of_dok_matrices = lambda: None
+        remedies.apply()
+        sys.argv = ["test"]
+        from recbole.quick_start import run_recbole
+        run_recbole("LightGCN", "ml-100k", config_dict={"epochs": 1, "state": "ERROR"})
+    """
+    done = in_a_new_process(code, tmp_path)
+    assert done.returncode != 0
+    assert "has no attribute '_update'" in done.stderr
+
+
 def test_without_the_remedy_recbole_turns_anomaly_mode_on(tmp_path):
     code = """
         remedies.import_recbole_models = lambda: None

@@ -49,10 +49,11 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
         store = Store(plan.folder)
         with store.locked():
             store.settle_reruns()  # of a command that was killed
-            trials = _run(plan, tuned, default, Session(store, chosen, _option(options, "rerun")))
+            session = Session(store, chosen, _option(options, "rerun"))
+            trials = _run(plan, tuned, default, session)
             outcome = gather(plan, store, trials, tuned)
             files = write_report(outcome, store.folder)
-    return terminal(outcome, files), outcome.failed
+    return "\n".join([terminal(outcome, files), *session.kept]), outcome.failed + len(session.kept)
 
 
 def _run(
@@ -100,11 +101,15 @@ def _option(options: Mapping[str, Any], name: str) -> Any:
 
 
 class Session:
-    """Runs trials that have no result yet; with --rerun, all that this command has not run itself."""
+    """Runs trials that have no result yet; with --rerun, all that this command has not run itself.
+
+    `kept` says of which ones, run again and failed, the first result stands.
+    """
 
     def __init__(self, store: Store, runner: Runner, rerun: bool):
         self.store, self.runner, self.rerun = store, runner, rerun
         self._done: set[str] = set()
+        self.kept: list[str] = []
 
     def check(self, trials: Sequence[Trial]) -> None:
         """Refuse what would have to be run and cannot; nothing is written.
@@ -124,7 +129,13 @@ class Session:
         try:
             self.runner.run(self.store, wanted, watch=Board(self.store, unique, wanted, self.runner.at_once, stage))
         finally:
-            self.store.settle_reruns()
+            restored = self.store.settle_reruns()
+        again = [trial for trial in unique if trial.key in restored]
+        self.kept += [
+            f"failed: {trial.row}, {trial.dataset}, seed {trial.seed}, run again: {restored[trial.key]}; "
+            "its first result is kept"
+            for trial in again
+        ]
         self._done |= {trial.key for trial in unique}
 
     def _is_wanted(self, trial: Trial) -> bool:

@@ -141,16 +141,22 @@ class Store:
         """Note why the trial has no result, for a process that could not."""
         write_json(self.of(trial) / FAILURE, {"reason": reason})
 
-    def settle_reruns(self) -> None:
-        """Of trials that were run again, drop the first result where there is a second one, and else restore it."""
+    def settle_reruns(self) -> dict[str, str]:
+        """Of trials that were run again, drop the first result where there is a second one, and else restore it.
+
+        Returns the keys of those that were restored, and why there is no second result.
+        """
+        restored = {}
         with writing(self.folder):
             for before in self.folder.glob(f"*{_BEFORE}"):
                 folder = before.with_name(before.name.removesuffix(_BEFORE))
                 if finished(folder):
                     shutil.rmtree(before)
                 else:
+                    restored[folder.name] = (read_json(folder / FAILURE) or {}).get("reason", "it did not end")
                     shutil.rmtree(folder, ignore_errors=True)
                     before.rename(folder)
+        return restored
 
     def check_protocol(self, trials: list[Trial]) -> None:
         """Note the protocol of each data set, or compare it with the one that was noted.
