@@ -14,6 +14,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from comparisons import SMALL_ATTENTION, arguments, fork_trials, options, results, run, write_timed
@@ -325,6 +326,31 @@ def test_trials_read_a_table_that_lies_where_the_command_is_given(folder, starte
     write_codes(folder / "ids.tsv")
     assert run(folder, model="RPG", seeds=1, semantic_ids="ids.tsv", quantizer="rq", **SMALL_ATTENTION)[1] == 0
     assert [file.parent for file in folder.rglob("ids.tsv")] == [folder]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"topk": "[1, 99]", "valid_metric": "NDCG@1"}, "topk = [1, 99]: there are only 20 items to rank"),
+        ({"semantic_ids": "short.tsv"}, "short.tsv: lacks 3 of 20 items, i17 for one"),
+        ({"item_vectors": "short.npz"}, "short.npz: lacks 3 of 20 items, i17 for one"),
+        ({"item_vectors": "broken.npz"}, "broken.npz: the vector of item i4 holds NaN or infinity"),
+        ({"item_vectors": "text"}, "item_vectors=text: there is no "),
+        ({"item_vectors": "alike.npz"}, "all items in training have the same vector"),
+    ],
+)
+def test_data_that_a_row_cannot_be_made_of_stop_the_others_before_they_run(folder, started, capsys, wrong, says):
+    write_codes(folder / "short.tsv", items=17)
+    ids = np.array([f"i{n}" for n in range(20)])
+    vectors = np.random.default_rng(0).normal(size=(20, 4))
+    np.savez(folder / "short.npz", ids=ids[:17], vectors=vectors[:17])
+    np.savez(folder / "broken.npz", ids=ids, vectors=np.where(ids[:, None] == "i4", np.nan, vectors))
+    np.savez(folder / "alike.npz", ids=ids, vectors=np.ones((20, 4)))
+    given = {"quantizer": "rq", **SMALL_ATTENTION, **wrong}
+    line = mistake(arguments(folder, model="Pop,RPG", seeds=1, **given), capsys)
+    assert says in line
+    assert ("row RPG" in line) == ("topk" not in wrong)
+    assert not started
 
 
 def test_a_result_without_its_ranks_counts_as_none(folder, started):

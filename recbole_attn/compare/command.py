@@ -17,7 +17,7 @@ from recbole_attn.compare.report import write_report
 from recbole_attn.compare.report.terminal import terminal
 from recbole_attn.compare.schedule import run_here
 from recbole_attn.compare.store import Store
-from recbole_attn.compare.trials import Trial, check_devices, check_splits, trials_of
+from recbole_attn.compare.trials import Trial, check_data, check_devices, trials_of
 from recbole_attn.config.command_line import run_options
 from recbole_attn.errors import UserError
 
@@ -64,7 +64,7 @@ def _run(
     candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
     asked = [*(trial for trials in default.values() for trial in trials), *candidates]
     check_labels(asked)
-    check_splits([trial for trial in asked if not store.result(trial)])
+    check_data([trial for trial in asked if not store.result(trial)])
     session.check([*candidates, *(t for name, trials in default.items() if name not in tuned for t in trials)])
     store.check_protocol(asked)
     session.run(candidates, stage="the grid")

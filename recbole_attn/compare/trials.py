@@ -23,6 +23,8 @@ from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
 from recbole_attn.model.named_files import named_files
+from recbole_attn.model.semantic import check_item_data
+from recbole_attn.model.semantic_settings import SETTINGS
 from recbole_attn.run import build_on_two_items
 
 STRICT = (
@@ -223,17 +225,31 @@ def check_devices(trials: Sequence[Trial]) -> None:
             raise UserError(f"row {trial.row}: {error}") from error
 
 
-def check_splits(trials: Sequence[Trial]) -> None:
-    """Split the data of the first of these trials along time where that is asked for: what it refuses, all would.
+def check_data(trials: Sequence[Trial]) -> None:
+    """Load and split the data of these trials, and read what semantic ids would be made of, one trial for all alike.
 
     Raises:
-        UserError: the data have no times; whatever else is wrong with them.
+        UserError: what is wrong with the data, or with what the settings ask of them.
     """
-    first = {trial.dataset: trial for trial in reversed(trials)}
-    for trial in first.values():
-        if protocol.splits_along_time(trial.protocol["eval_args"]):
-            config = _config(trial)
-            protocol.loaders(config, protocol.load(config))
+    for dataset in dict.fromkeys(trial.dataset for trial in trials):
+        here = [trial for trial in trials if trial.dataset == dataset]
+        _split(here[0])
+        first: dict[str, Trial] = {}
+        for trial in here:
+            if trial.model in MODELS and "n_codes" in trial.config:
+                first.setdefault(repr([trial.config[name] for name in ("semantic_ids", *SETTINGS)]), trial)
+        for trial in first.values():
+            try:
+                config, train = _split(trial)
+                check_item_data(config, train)
+            except UserError as error:
+                raise UserError(f"row {trial.row}: {error}") from error
+
+
+def _split(trial: Trial) -> tuple[Any, Any]:
+    """The Config of a trial, and the training part of its data."""
+    config = _config(trial)
+    return config, protocol.loaders(config, protocol.load(config))[0].dataset
 
 
 def _config(trial: Trial):

@@ -69,6 +69,26 @@ def semantic_ids_for(config, dataset) -> SemanticIds:
     return ids
 
 
+def check_item_data(config, dataset) -> None:
+    """Read what semantic ids would be made of, or a table that holds them, and make none.
+
+    Args:
+        dataset: the training part of a data set.
+
+    Raises:
+        UserError: files or data that admit no ids for these items.
+    """
+    check_settings(config)
+    require_packages(config)
+    item_ids = dataset_ids(config, dataset)
+    table = Path(config["semantic_ids"] or "")
+    if table.is_file():
+        _read(table, _made_of(config, dataset, item_ids), item_ids)
+    elif config["quantizer"] != "random":
+        with one_thread():
+            _vectors(config, dataset, item_ids[1:])
+
+
 def keep_semantic_ids(source, target) -> None:
     """Hand the ids that one config keeps to another, which uses them if items and settings are the same."""
     if _KEPT in source:
@@ -97,13 +117,7 @@ def _read_or_make(config, dataset, item_ids: list[str]) -> SemanticIds:
         with one_thread():
             return _make(config, dataset, item_ids[1:])
     path = Path(config["semantic_ids"])
-    made = {
-        "dataset": config["dataset"],
-        "split": config["eval_args"]["split"],
-        "training": training_digest(dataset, item_ids),
-        "item_data": _item_data(config),
-        **_absolute({name: config[name] for name in SETTINGS}),
-    }
+    made = _made_of(config, dataset, item_ids)
     if path.exists():
         return _read(path, made, item_ids)
     with one_thread():
@@ -111,6 +125,17 @@ def _read_or_make(config, dataset, item_ids: list[str]) -> SemanticIds:
     write_table(path, ids, item_ids, made)
     getLogger().info(f"semantic ids: written to {path}")
     return ids
+
+
+def _made_of(config, dataset, item_ids: list[str]) -> dict[str, Any]:
+    """What a table says its ids were made of."""
+    return {
+        "dataset": config["dataset"],
+        "split": config["eval_args"]["split"],
+        "training": training_digest(dataset, item_ids),
+        "item_data": _item_data(config),
+        **_absolute({name: config[name] for name in SETTINGS}),
+    }
 
 
 def _read(path: Path, made: dict[str, Any], item_ids: list[str]) -> SemanticIds:
@@ -152,10 +177,7 @@ def _make(config, dataset, items: list[str]) -> SemanticIds:
         sizes = Sizes(config["n_codes"], config["code_bits"], 0)
         found = random_codes(len(items), sizes, seed)
     else:
-        source, vectors, trained = make_vectors(config, dataset, items)
-        ready = prepare(vectors, trained, config["vector_size"], config["whiten"], seed)
-        fitted = trained & vectors.known
-        sizes = fit_sizes(quantizer, config["n_codes"], config["code_bits"], ready.shape[1], int(fitted.sum()))
+        source, ready, fitted, sizes = _vectors(config, dataset, items)
         found = quantize(ready, fitted, quantizer, sizes, seed)
         report.update(item_vectors=source, fitted_items=int(fitted.sum()), dimensions=sizes.dimensions)
         if found.reconstruction is not None:
@@ -163,6 +185,15 @@ def _make(config, dataset, items: list[str]) -> SemanticIds:
     n_values = 1 << sizes.code_bits
     report |= {"code_bits": sizes.code_bits, **_facts(found.codes, n_values)}
     return SemanticIds(with_padding(found.codes), n_values, report)
+
+
+def _vectors(config, dataset, items: list[str]) -> tuple[str, np.ndarray, np.ndarray, Sizes]:
+    """Where vectors are from, the vectors (n, d), the items (n,) bool that a quantiser learns from, and its sizes."""
+    source, vectors, trained = make_vectors(config, dataset, items)
+    ready = prepare(vectors, trained, config["vector_size"], config["whiten"], config["seed"])
+    fitted = trained & vectors.known
+    asked = config["quantizer"], config["n_codes"], config["code_bits"]
+    return source, ready, fitted, fit_sizes(*asked, ready.shape[1], int(fitted.sum()))
 
 
 def _facts(codes: np.ndarray, n_values: int) -> dict[str, Any]:
