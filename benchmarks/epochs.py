@@ -34,7 +34,7 @@ from kept import keeping, settings_of
 from one_epoch import measure
 
 RESULTS = Path(__file__).parent / "results"
-FREE = {"datasets", "data_path", "rows", "repeats", "name", "set", "measure"}
+FREE = {"datasets", "data_path", "devices", "rows", "repeats", "name", "set", "measure"}
 OURS = ("AttnSASRec", "ACTSR", "AWRSR", "FAIR")
 GPU = ("precision=bf16", "compile=True", "precision=bf16,compile=True")
 
@@ -106,7 +106,7 @@ def compare(args: argparse.Namespace) -> str:
     """Measure all, write the CSV file, and return the report."""
     import torch
 
-    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    devices = args.devices or ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     text, medians, records = about(args), {}, []
     keep = keeping(RESULTS / f"{args.name}.json", settings_of(args, FREE))
     for device in devices:
@@ -130,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", default=["ml-100k", "amazon-beauty", "ml-1m"])
     parser.add_argument("--data_path", default="dataset", help="folder that holds the data sets' folders")
+    parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="by default cpu, and cuda where it is")
     parser.add_argument("--rows", nargs="+", help="by default SASRec in RecBole and here, and our models")
     parser.add_argument("--steps", type=int, default=12, help="measured training steps")
     parser.add_argument("--bucket_steps", type=int, default=100, help="measured steps of rows with length buckets")
