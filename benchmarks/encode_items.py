@@ -5,7 +5,7 @@
 
 WordLlama (256 dimensions, 16 MB) averages the vectors that a large language model has for the words of a text. It is
 no encoder of sentences, but knows which words mean alike without having seen these items. The text of an item is what
-`item_vectors: sentence` would encode. The vectors lie in saved/, where rpg-encoder-amazon-beauty.yaml looks for them.
+`item_vectors: sentence` would encode. The vectors lie in saved/, where encoder-amazon-beauty.yaml looks for them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,12 @@ from recbole_attn.errors import UserError
 from recbole_attn.model.backbone import Backbone
 from recbole_attn.model.calibrated import CalibratedModel
 
+_SPARSE = "torch has no sparse products in bfloat16"
+IN_FLOAT32 = {
+    **dict.fromkeys(("DGCF", "GCMC", "LightGCN", "NCL", "NGCF", "SGL", "SpectralCF"), _SPARSE),
+    "RepeatNet": "it adds numbers of two kinds in place, which torch refuses",
+}
+
 
 def check(config) -> None:
     """Refuse what the device or the model cannot, before any data is read.
@@ -25,6 +31,8 @@ def check(config) -> None:
     """
     if config["precision"] == "bf16":
         _check_bf16(config)
+    if config["enable_amp"] and config["device"].type == "cpu":
+        _require_bf16_model(config, "enable_amp = True", "enable_amp=False")
     if config["compile"]:
         _check_compile(config)
     if config["enable_amp"] and config["device"].type == "cpu" and not has_bf16(config["device"]):
@@ -44,6 +52,13 @@ def _check_bf16(config) -> None:
     if not has_bf16(config["device"]):
         remedy = "precision=float32" + (" or RecBole's enable_amp=True" if config["device"].type == "cuda" else "")
         raise UserError(f"precision = bf16: {_name(config['device'])} has no bfloat16 products; use {remedy}")
+    _require_bf16_model(config, "precision = bf16", "precision=float32")
+
+
+def _require_bf16_model(config, asked: str, remedy: str) -> None:
+    model = config["model"]
+    if model in IN_FLOAT32:
+        raise UserError(f"{asked}: RecBole's {model} cannot be trained in bfloat16: {IN_FLOAT32[model]}; use {remedy}")
 
 
 def _check_compile(config) -> None:
@@ -113,8 +128,8 @@ def train_in_bf16(model: Any, device_type: str) -> None:
     loss = model.calculate_loss
 
     @functools.wraps(loss)
-    def calculate_loss(interaction):
+    def calculate_loss(*given, **options):  # RecBole's RecVAE says which of its halves is to learn
         with torch.autocast(device_type, dtype=torch.bfloat16):
-            return loss(interaction)
+            return loss(*given, **options)
 
     model.calculate_loss = calculate_loss

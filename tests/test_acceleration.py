@@ -261,6 +261,32 @@ def test_recboles_mixed_precision_is_refused_on_a_cpu_without_bf16(folder, capsy
     assert "enable_amp = True: this processor has no bfloat16 products; use enable_amp=False" in line
 
 
+@pytest.fixture
+def imitated(monkeypatch):
+    """bfloat16 on any processor, however slow."""
+    monkeypatch.setattr(acceleration, "has_bf16", lambda device: True)
+
+
+def of_recbole(folder, model, **changes):
+    values = {"data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "use_gpu": False, "state": "ERROR"}
+    values |= {"MAX_ITEM_LIST_LENGTH": 8, "epochs": 1, "show_progress": False}
+    return run(load_settings(model, "chains", config_dict={**values, **changes}).config)
+
+
+@pytest.mark.parametrize("way", [{"precision": "bf16"}, {"enable_amp": True}], ids=str)
+@pytest.mark.parametrize("model", ["LightGCN", "RepeatNet"])
+def test_models_of_recbole_that_cannot_learn_in_bf16_are_refused(folder, model, way, imitated, monkeypatch):
+    with pytest.raises(UserError, match=f"RecBole's {model} cannot be trained in bfloat16: .*; use "):
+        of_recbole(folder, model, **way)
+    monkeypatch.setattr(acceleration, "IN_FLOAT32", {})
+    with pytest.raises(RuntimeError, match="BFloat16|dtype"):
+        of_recbole(folder, model, **way)
+
+
+def test_a_model_whose_loss_takes_options_learns_in_bf16(folder, imitated):
+    assert of_recbole(folder, "RecVAE", precision="bf16").test
+
+
 def test_a_torch_without_onednn_has_no_bf16(monkeypatch):
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
     assert not acceleration.has_bf16(torch.device("cpu"))
