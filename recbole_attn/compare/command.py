@@ -64,7 +64,7 @@ def _run(
     candidates = [trial for grid in tuned.values() for candidate in grid for trial in candidate.trials]
     asked = [*(trial for trials in default.values() for trial in trials), *candidates]
     check_labels(asked)
-    check_data([trial for trial in asked if not store.result(trial)])
+    check_data(session.missing(asked))
     session.check([*candidates, *(t for name, trials in default.items() if name not in tuned for t in trials)])
     store.check_protocol(asked)
     session.run(candidates, stage="the grid")
@@ -117,7 +117,11 @@ class Session:
         Raises:
             UserError: see `check_devices`.
         """
-        self.runner.check([trial for trial in trials if self.rerun or not self.store.found(trial)])
+        self.runner.check(self.missing(trials))
+
+    def missing(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those that would have to be run."""
+        return [trial for trial in trials if self.rerun or not self.store.found(trial)]
 
     def run(self, trials: Sequence[Trial], stage: str = "") -> None:
         self.check(trials)
