@@ -17,6 +17,7 @@ import numpy as np
 import wordllama
 
 import recbole_attn  # noqa: F401  (before anything imports RecBole)
+from recbole_attn.data.atomic import read_header, read_table
 from recbole_attn.data.items import read_item_columns
 from recbole_attn.semantic_ids.text import sentences
 
@@ -29,8 +30,9 @@ def main() -> None:
     parser.add_argument("--data_path", type=Path, required=True, help="where the folder of the data set is")
     given = parser.parse_args()
     file = given.data_path / given.dataset / f"{given.dataset}.item"
-    rows = file.read_text(encoding="utf-8").splitlines()[1:]
-    items = [row.partition("\t")[0] for row in rows]
+    header = read_header(file, "\t", "utf-8")
+    column = read_table(file, header, {"item_id": header["item_id"]}, "\t", "utf-8")["item_id"]
+    items = list(dict.fromkeys(column.astype(str)))
     texts = sentences(read_item_columns(file, "item_id", items, None, "\t", "utf-8"))
     # The wheel has all that is needed, but its tokenizer not in the folder where the package looks first.
     encoder = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)

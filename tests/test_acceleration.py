@@ -279,7 +279,7 @@ def test_models_of_recbole_that_cannot_learn_in_bf16_are_refused(folder, model, 
     with pytest.raises(UserError, match=f"RecBole's {model} cannot be trained in bfloat16: .*; use "):
         of_recbole(folder, model, **way)
     monkeypatch.setattr(acceleration, "IN_FLOAT32", {})
-    with pytest.raises(RuntimeError, match="BFloat16|dtype"):
+    with pytest.raises(RuntimeError, match=r"BFloat16|dtype"):
         of_recbole(folder, model, **way)
 
 

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from runs import train, write_chains
 
@@ -176,3 +179,29 @@ def test_a_row_that_is_not_run_again_stays_known(tmp_path):
     kept.save(file, {"a": 1, "b": 2}, {}, {"b": {"width": 3}})
     with pytest.raises(SystemExit, match="a="):
         kept.earlier(file, {}, {"a": {"width": 5}})
+
+
+def test_vectors_of_an_encoder_stand_beside_the_ids_of_their_items(tmp_path, monkeypatch):
+    """With an encoder that counts a text's letters; a title may hold what ends a line elsewhere."""
+    (tmp_path / "shop").mkdir()
+    rows = ["item_id:token\ttitle:token_seq\tprice:float", "b\tred\u2028lipstick\t5", "a\tsoap\t", "b\tagain\t1"]
+    (tmp_path / "shop" / "shop.item").write_text("\n".join(rows), encoding="utf-8")
+    seen = []
+
+    class Encoder:
+        def load(self, **given):
+            return self
+
+        def embed(self, texts, norm):
+            seen.extend(texts)
+            return np.array([[len(text), norm] for text in texts])
+
+    stub = SimpleNamespace(WordLlama=Encoder(), __file__=str(tmp_path / "wordllama.py"))
+    monkeypatch.setitem(sys.modules, "wordllama", stub)
+    monkeypatch.setattr(sys, "argv", ["encode_items.py", "--dataset=shop", f"--data_path={tmp_path}"])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_module("encode_items", run_name="__main__")
+    with np.load(tmp_path / "saved" / "shop-wordllama.npz") as found:
+        assert found["ids"].tolist() == ["b", "a"]
+        assert found["vectors"].tolist() == [[len(seen[0]), 1], [len(seen[1]), 1]]
+    assert seen == ["title: red\u2028lipstick. price: 5", "title: soap"]
