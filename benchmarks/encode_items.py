@@ -1,6 +1,6 @@
 """Vectors of items by a pre-trained encoder of text that pip brings along, for `item_vectors: PATH`.
 
-    pip install wordllama
+    pip install wordllama==0.4.0.post1
     python benchmarks/encode_items.py --dataset=amazon-beauty --data_path=../shared/data
 
 WordLlama (256 dimensions, 16 MB) averages the vectors that a large language model has for the words of a text. It is

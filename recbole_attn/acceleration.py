@@ -31,7 +31,9 @@ def check(config) -> None:
     """
     if config["precision"] == "bf16":
         _check_bf16(config)
-    if config["enable_amp"] and config["device"].type == "cpu":
+    if (
+        config["enable_amp"] and config["device"].type == "cpu" and config["model"] != "NCL"
+    ):  # its trainer takes no heed
         _require_bf16_model(config, "enable_amp = True", "enable_amp=False")
     if config["compile"]:
         _check_compile(config)

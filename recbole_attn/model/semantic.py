@@ -78,8 +78,6 @@ def check_item_data(config, dataset) -> None:
     Raises:
         UserError: files or data that admit no ids for these items.
     """
-    check_settings(config)
-    require_packages(config)
     item_ids = dataset_ids(config, dataset)
     table = Path(config["semantic_ids"] or "")
     if table.is_file():
