@@ -16,7 +16,7 @@ from torch import nn
 from recbole_attn import acceleration
 from recbole_attn.acceleration import choose_dropout, fuse_gelu, train_in_bf16
 from recbole_attn.cli import main
-from recbole_attn.compiling import can_hold_operators, compile_training
+from recbole_attn.compiling import can_hold_operators, compile_training, missing
 from recbole_attn.config.settings import load_settings
 from recbole_attn.cross_entropy import chunked_cross_entropy
 from recbole_attn.dropout import Dropout
@@ -24,6 +24,7 @@ from recbole_attn.errors import UserError
 from recbole_attn.model import MODELS
 from recbole_attn.run import run
 
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 BF16 = acceleration.has_bf16(torch.device("cpu"))
 
 
@@ -59,7 +60,7 @@ def learn(model, interaction):
 @pytest.mark.skipif(not BF16, reason="this processor has no bfloat16")
 @pytest.mark.parametrize("model", ["AttnSASRec", "ACTSR", "AWRSR", "SASRec"])
 def test_an_epoch_in_bf16_has_the_losses_of_float32_to_a_percent(folder, model):
-    changes = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "epochs": 1}
+    changes = {**NO_DROPOUT, "epochs": 1}
     changes |= {"train_neg_sample_args": None} if model == "SASRec" else {}
     plain, rounded = (result(folder, model, precision=kind, **changes) for kind in ("float32", "bf16"))
     assert rounded.history[0].train_loss == pytest.approx(plain.history[0].train_loss, rel=0.01)
@@ -68,7 +69,7 @@ def test_an_epoch_in_bf16_has_the_losses_of_float32_to_a_percent(folder, model):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_in_bf16_are_those_of_float32_to_a_tenth(name):
-    changes = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "use_adversarial": False}
+    changes = {**NO_DROPOUT, "use_adversarial": False}
     plain, rounded = build(name, **changes), build(name, **changes)
     train_in_bf16(rounded, "cpu")
     (loss, expected), (rough, found) = learn(plain, batch()), learn(rounded, batch())
@@ -107,21 +108,23 @@ def test_cross_entropy_in_chunks_is_computed_in_float32_under_autocast():
 # Compiled
 
 needs_operators = pytest.mark.skipif(not can_hold_operators(), reason="torch is older than 2.4")
+needs_compiler = pytest.mark.skipif(missing(torch.device("cpu")) is not None, reason="no C++ compiler")
 
 
 @needs_operators
 @pytest.mark.parametrize(
-    ("name", "changes"),
+    ("name", "changes", "backend"),
     [
-        *((name, {}) for name in ("AttnSASRec", "ACTSR", "AWRSR", "AWRSTOSA", "FAIR")),
-        ("ACTSR", {"combine": "annealing", "attacked_layers": "all"}),
+        *((name, {}, "aot_eager") for name in ("AttnSASRec", "ACTSR", "AWRSR", "AWRSTOSA", "FAIR")),
+        ("ACTSR", {"combine": "annealing", "attacked_layers": "all"}, "aot_eager"),
+        pytest.param("AWRSR", NO_DROPOUT, "inductor", marks=needs_compiler),  # it draws dropout otherwise
     ],
 )
-def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name, changes):
+def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name, changes, backend):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     eager, compiled = build(name, n_layers=1, **changes), build(name, n_layers=1, **changes)
-    compile_training(compiled.encoder, backend="aot_eager")
+    compile_training(compiled.encoder, backend=backend)
     for length in (10, 7):
         (loss, expected), (same, found) = learn(eager, batch(length)), learn(compiled, batch(length))
         torch.testing.assert_close(same, loss, rtol=1e-5, atol=1e-6)
@@ -194,7 +197,7 @@ BASELINE = {"train_neg_sample_args": None}
 
 
 def test_without_dropout_a_baseline_has_the_same_metrics_with_either_generator(folder):
-    none = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, **BASELINE}
+    none = {**NO_DROPOUT, **BASELINE}
     assert numbers(result(folder, "SASRec", fast_dropout=True, **none)) == numbers(result(folder, "SASRec", **none))
 
 
@@ -230,7 +233,7 @@ def test_another_activation_of_a_baseline_stays():
 def test_the_setting_reaches_a_baselines_layers_and_its_metrics_stay(folder, monkeypatch):
     calls = []
     monkeypatch.setattr(acceleration, "fuse_gelu", lambda model: (calls.append(model), fuse_gelu(model)))
-    none = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, **BASELINE}
+    none = {**NO_DROPOUT, **BASELINE}
     plain = result(folder, "SASRec", **none)
     assert not calls
     fused = result(folder, "SASRec", fast_gelu=True, **none)
