@@ -31,9 +31,8 @@ def check(config) -> None:
     """
     if config["precision"] == "bf16":
         _check_bf16(config)
-    if (
-        config["enable_amp"] and config["device"].type == "cpu" and config["model"] != "NCL"
-    ):  # its trainer takes no heed
+    # NCL's trainer takes no heed of it.
+    if config["enable_amp"] and config["device"].type == "cpu" and config["model"] != "NCL":
         _require_bf16_model(config, "enable_amp = True", "enable_amp=False")
     if config["compile"]:
         _check_compile(config)
