@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recbole_attn.attention.base import Attention, join_heads, one_of, split_heads
 from recbole_attn.dropout import Dropout
-from recbole_attn.masks import select_rows
+from recbole_attn.masks import pack, select_rows
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
@@ -28,8 +28,8 @@ class Encoded(NamedTuple):
     """What a layer, or a stack of them, makes of its input.
 
     Attributes:
-        hidden: (B, R, D).
-        shadow: (B, R, D), what a mechanism's second context came to; None where no mechanism gave one.
+        hidden: (B, R, D), or (M, D) where only M of the B·R rows are read.
+        shadow: as `hidden`, what a mechanism's second context came to; None where no mechanism gave one.
         aux: what the mechanism handed over, in a list for each layer.
     """
 
@@ -77,14 +77,14 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
         self.activation = activation
 
-    def finish(self, x: Tensor, context: Tensor) -> Tensor:
-        """All that follows attention: x (B, R, D) and context (B, H, R, d) → (B, R, D)."""
-        x = self.attention_norm(x + self.dropout(self.output(join_heads(context))))
+    def finish(self, x: Tensor, context: Tensor, read: Tensor | None = None) -> Tensor:
+        """All that follows attention: x (B, R, D), context (B, H, R, d) → (B, R, D), or (M, D) of the rows `read`."""
+        x = self.attention_norm(pack(x, read) + self.dropout(self.output(pack(join_heads(context), read))))
         return self.feed_forward_norm(x + self.dropout(self.narrow(self.activation(self.widen(x)))))
 
 
 class Layer(Block):
-    """One block around a mechanism: hidden states (B, L, D) → (B, R, D).
+    """One block around a mechanism: hidden states (B, L, D) → (B, R, D), or (M, D).
 
     Args:
         attention: the mechanism.
@@ -115,12 +115,13 @@ class Layer(Block):
             norm_eps=norm_eps,
         )
 
-    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Encoded:
-        """Hidden states of the query rows."""
+    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None, read: Tensor | None = None) -> Encoded:
+        """Hidden states of the query rows (B, R), None for all; or of those that are `read` (M,), of B·R in a line."""
         values = split_heads(self.value(x), self.attention.n_heads)
         context, shadow, aux = self.attention.attend(x, values, mask, rows)
         chosen = select_rows(x, rows)
-        return Encoded(self.finish(chosen, context), None if shadow is None else self.finish(chosen, shadow), [aux])
+        beside = None if shadow is None else self.finish(chosen, shadow, read)
+        return Encoded(self.finish(chosen, context, read), beside, [aux])
 
 
 class Encoder(nn.Module):
@@ -139,14 +140,14 @@ class Encoder(nn.Module):
         if not self.layers:
             raise ValueError("n_layers must be at least 1, not 0")
 
-    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Encoded:
-        """(B, L, D) → hidden states of `rows`, or of all positions."""
+    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None, read: Tensor | None = None) -> Encoded:
+        """(B, L, D) → hidden states of `rows`, or of all positions; or of those that are `read`. As in `Layer`."""
         shadow: Tensor | None = None
         handed_over: list[Any] = []
         for layer in self.layers:
-            read = rows if layer is self.layers[-1] else None
-            beside: Encoded | None = None if shadow is None else layer(shadow, mask, read)
-            x, shadow, aux = layer(x, mask, read)
+            spared = (rows, read) if layer is self.layers[-1] else (None, None)
+            beside: Encoded | None = None if shadow is None else layer(shadow, mask, *spared)
+            x, shadow, aux = layer(x, mask, *spared)
             if beside is not None:
                 shadow = beside.hidden if beside.shadow is None else beside.shadow
             handed_over += aux

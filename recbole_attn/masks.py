@@ -45,6 +45,11 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return weights.masked_fill(~mask, 0.0)
 
 
+def pack(x: Tensor, read: Tensor | None) -> Tensor:
+    """(B, R, D) → (M, D), the rows `read` (M,) of all B·R in a line; None leaves x as it is."""
+    return x if read is None else x.flatten(0, 1).index_select(0, read)
+
+
 def read_first(rows: Tensor) -> Tensor:
     """(B, R) positions → bool (B, R): not read in an earlier column of the same row."""
     earlier = (rows[:, :, None] == rows[:, None, :]).tril(-1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_attn.attention.base import Attention, split_heads
 from recbole_attn.attention.gaussian import covariance
 from recbole_attn.encoder import Block, Encoded
-from recbole_attn.masks import select_rows
+from recbole_attn.masks import pack, select_rows
 
 
 class Stream(Block):
@@ -32,7 +32,7 @@ class Stream(Block):
 
 
 class StochasticLayer(nn.Module):
-    """One layer of Gaussians: (B, L, 2D), means and then covariances, → (B, R, 2D).
+    """One layer of Gaussians: (B, L, 2D), means and then covariances, → (B, R, 2D), or (M, 2D).
 
     Args:
         attention: takes and gives means and covariances side by side, as `Stochastic` does.
@@ -56,14 +56,13 @@ class StochasticLayer(nn.Module):
         self.mean = None if legacy_mean else Stream(**sizes, dropout=dropout, norm_eps=norm_eps)
         self.covariance = Stream(**sizes, dropout=dropout, norm_eps=norm_eps)
 
-    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None) -> Encoded:
-        """The Gaussians of the query rows."""
+    def forward(self, x: Tensor, mask: Tensor, rows: Tensor | None = None, read: Tensor | None = None) -> Encoded:
+        """The Gaussians of the query rows (B, R), or of those (M,) that are `read`, as in `Layer`."""
         context, _, aux = self.attention.attend(x, self._values(x), mask, rows)
         means, covariances = select_rows(x, rows).chunk(2, -1)
         size = context.size(-1) // (1 if self.mean is None else 2)
-        if self.mean is not None:
-            means = self.mean.finish(means, context[..., :size])
-        covariances = covariance(self.covariance.finish(covariances, context[..., -size:]))
+        means = pack(means, read) if self.mean is None else self.mean.finish(means, context[..., :size], read)
+        covariances = covariance(self.covariance.finish(covariances, context[..., -size:], read))
         return Encoded(torch.cat([means, covariances], -1), None, [aux])
 
     def _values(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from atomic_files import write
 from mechanisms import Largest
 from runs import command, train, write_chains
-from test_models import N_ITEMS, batch, build
+from test_models import batch, build, whole
 
 from recbole_attn.cli import main
 from recbole_attn.ranking import Scores
@@ -16,12 +16,6 @@ from recbole_attn.semantic_ids import SemanticIds
 
 STILL = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "initializer_range": 0.2}
 NEUTRAL = {**STILL, "norm": "none", "alpha": 0.0, "beta": 0.0}
-
-
-def whole(interaction):
-    """The batch with a target after every item."""
-    item_seq = interaction["item_list"]
-    return dict(interaction, item=(item_seq * 7 % (N_ITEMS - 1) + 1) * (item_seq != 0))
 
 
 def pair(**changes):
@@ -68,11 +62,12 @@ def test_weights_scale_their_losses_and_leave_the_others_alone(make_batch):
     torch.testing.assert_close(found[1], found[0] * torch.tensor([1.0, 0.25, 0.5]))
 
 
-def test_without_noise_and_dropout_the_second_pass_is_the_first():
+@pytest.mark.parametrize("make_batch", [batch, lambda: whole(batch())], ids=["prefix", "sequence"])
+def test_without_noise_and_dropout_the_second_pass_is_the_first(make_batch):
     model = build("FAIR", **STILL, mask_rate=0.0, replace_rate=0.0, noise_loss="cosine", alpha=1.0)
-    assert model.calculate_loss(batch()).noise.abs() < 1e-6
+    assert model.calculate_loss(make_batch()).noise.abs() < 1e-6
     noisy = build("FAIR", **STILL, mask_rate=0.3, noise_loss="cosine", alpha=1.0)
-    assert noisy.calculate_loss(batch()).noise > 1e-4
+    assert noisy.calculate_loss(make_batch()).noise > 1e-4
 
 
 @pytest.mark.parametrize("name", ["RPG", "FAIR"])

@@ -6,7 +6,9 @@ import yaml
 from recbole.model.sequential_recommender import SASRec
 from recbole.utils import get_model
 
+from recbole_attn.masks import pack
 from recbole_attn.model import MODELS
+from recbole_attn.model.bert4rec import append
 from recbole_attn.registry import model_properties
 
 N_ITEMS = 40
@@ -51,6 +53,14 @@ def batch(length=10, size=16, seed=0):
     target, negative = torch.randint(1, N_ITEMS, (2, size), generator=generator)
     columns = {"item_list": item_seq, "length": lengths, "item": target, "neg_item": negative}
     return {**columns, "user": torch.arange(size)}
+
+
+def whole(interaction):
+    """The batch with a target after every item of the second half of its histories, and after the last one."""
+    item_seq, lengths = interaction["item_list"], interaction["length"][:, None]
+    place = torch.arange(item_seq.size(1))
+    counted = (place < lengths) & (2 * place + 1 >= lengths)
+    return dict(interaction, item=(item_seq * 7 % (N_ITEMS - 1) + 1) * counted, neg_item=item_seq)
 
 
 def copy_from_recbole(ours, theirs):
@@ -132,6 +142,15 @@ def test_trimming_a_batch_to_its_longest_history_changes_no_score(name):
     torch.testing.assert_close(model.full_sort_predict(interaction), model.full_sort_predict(padded))
 
 
+def loss_and_gradients(model, interaction):
+    model.zero_grad()
+    torch.manual_seed(5)
+    loss = model.calculate_loss(interaction)
+    loss = sum(loss) if isinstance(loss, tuple) else loss
+    loss.backward()
+    return loss.detach(), {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_trimming_a_batch_to_its_longest_history_changes_no_loss_and_no_gradient(name):
     still = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "use_adversarial": False, "alpha": 0.0, "beta": 0.0}
@@ -141,14 +160,42 @@ def test_trimming_a_batch_to_its_longest_history_changes_no_loss_and_no_gradient
     for padding in (0, 4):
         interaction = batch(6)
         interaction["item_list"] = torch.nn.functional.pad(interaction["item_list"], (0, padding))
-        model.zero_grad()
-        loss = model.calculate_loss(interaction)
-        loss = sum(loss) if isinstance(loss, tuple) else loss
-        loss.backward()
-        found.append((loss.detach(), {key: p.grad for key, p in model.named_parameters() if p.grad is not None}))
+        found.append(loss_and_gradients(model, interaction))
     (loss, gradients), (padded, others) = found
     torch.testing.assert_close(padded, loss)
     torch.testing.assert_close(others, gradients)
+
+
+def make_all_states(encoder):
+    """Have an encoder make the state of every row, and only then choose those that are read."""
+    forward = encoder.forward
+
+    def every(x, mask, rows=None, read=None):
+        encoded = forward(x, mask, rows)
+        shadow = None if encoded.shadow is None else pack(encoded.shadow, read)
+        return encoded._replace(hidden=pack(encoded.hidden, read), shadow=shadow)
+
+    encoder.forward = every
+
+
+@pytest.mark.parametrize(("name", "loss_type"), LOSSES)
+def test_after_the_last_map_only_what_the_loss_reads_is_made_and_nothing_changes(name, loss_type):
+    model = build(name, loss_type=loss_type, hidden_dropout_prob=0.0, attn_dropout_prob=0.0, alpha=0.5).double()
+    interaction, made = whole(batch()) if model.one_pass else batch(), []
+    last = model.encoder.layers[-1]
+    block = getattr(last, "covariance", last)
+    watch = block.widen.register_forward_hook(lambda layer, inputs, output: made.append(output[..., 0].numel()))
+    found = loss_and_gradients(model, interaction)
+    watch.remove()
+    if model.one_pass:
+        passes = 2 if name in ("FAIR", "ACTSR") else 1  # with noise, or attacked
+        assert sum(made) == passes * (interaction["item"] != 0).sum() < passes * (interaction["item_list"] != 0).sum()
+    else:
+        torch.manual_seed(5)
+        items = append(interaction["item_list"], interaction["length"][:, None], interaction["item"][:, None])
+        assert set(made) == {int(model.draw_masks(items).sum())}
+    make_all_states(model.encoder)
+    torch.testing.assert_close(loss_and_gradients(model, interaction), found)
 
 
 @pytest.mark.parametrize("name", MODELS)

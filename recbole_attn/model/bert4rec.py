@@ -56,9 +56,9 @@ class BERT4RecBackbone(Backbone):
     def mask_token(self) -> int:
         return self.n_items
 
-    def encode(self, item_seq: Tensor, rows: Tensor) -> Encoded:
-        """Histories (B, n) with masked items, read at the positions `rows` (B, R)."""
-        return self.encoder(self.embed(item_seq), bidirectional_mask(item_seq), rows)
+    def encode(self, item_seq: Tensor, rows: Tensor, read: Tensor | None = None) -> Encoded:
+        """Histories (B, n) with masked items, read at the positions `rows` (B, R), or at those `read` (M,) of B·R."""
+        return self.encoder(self.embed(item_seq), bidirectional_mask(item_seq), rows, read)
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Histories (B, n) and their lengths (B,) → the state of a masked item after the last one (B, D)."""
@@ -73,7 +73,8 @@ class BERT4RecBackbone(Backbone):
         rows, target = interaction[self.ITEM_SEQ_LEN][:, None], interaction[self.POS_ITEM_ID][:, None]
         item_seq = append(interaction[self.ITEM_SEQ], rows, target)
         cloze = self.cloze(item_seq, self.draw_masks(item_seq))
-        return self.encode(cloze.item_seq, cloze.rows), partial(self._loss, cloze=cloze)
+        read = cloze.counts.flatten().nonzero().squeeze(1)
+        return self.encode(cloze.item_seq, cloze.rows, read), partial(self._loss, cloze=cloze)
 
     def draw_masks(self, item_seq: Tensor) -> Tensor:
         """Which items to mask, bool (B, n): each with `mask_ratio`, at least one; or, with `ft_ratio`, the last."""
@@ -94,8 +95,8 @@ class BERT4RecBackbone(Backbone):
         return Cloze(item_seq.masked_fill(masks, self.mask_token), rows, counts, targets)
 
     def _loss(self, hidden: Tensor, cloze: Cloze) -> Tensor:
-        """Mean cross-entropy over the masked items; hidden states (B, R, D)."""
-        state = pad(self._state(hidden[cloze.counts]), (0, 1), value=1.0)  # that bias is one more column of the items
+        """Mean cross-entropy over the masked items, given their hidden states (M, D)."""
+        state = pad(self._state(hidden), (0, 1), value=1.0)  # that bias is one more column of the items
         items = torch.cat([self.item_embedding.weight[: self.n_items], self.item_bias[:, None]], -1)
         return item_cross_entropy(state, items, cloze.targets, self.ce_chunk)
 

@@ -47,7 +47,7 @@ class FAIR(RPG):
     def calculate_loss(self, interaction) -> Losses:
         """The three losses of a training batch, weighted. Sum them, then go backward."""
         target = interaction[self.POS_ITEM_ID]
-        clean, *noisy = (self._counted(hidden, interaction)[0] for hidden in self._passes(interaction))
+        clean, *noisy = self._passes(interaction)
         targets = target[target != 0]
         generation = self.item_embedding.loss(clean, targets)
         noise = information = generation.new_zeros(())
@@ -59,17 +59,19 @@ class FAIR(RPG):
         return Losses(generation, noise, information)
 
     def _passes(self, interaction) -> tuple[Tensor, ...]:
-        """The hidden states (B, R, D) of the histories, and where noise is on, those of the histories with noise.
+        """The states (T, D) before the targets, and where noise is on, those of the histories with noise.
 
         Both go through the encoder as one batch.
         """
-        item_seq = interaction[self.ITEM_SEQ]
-        rows = interaction[self.ITEM_SEQ_LEN][:, None] - 1 if interaction[self.POS_ITEM_ID].dim() == 1 else None
+        item_seq, (rows, read) = interaction[self.ITEM_SEQ], self._places(interaction)
         if not self.noise_weight:
-            return (self._read(self.item_embedding, item_seq, rows),)
-        twice = None if rows is None else rows.repeat_interleave(2, 0)
-        hidden = self._read(self._with_and_without_noise, item_seq.repeat_interleave(2, 0), twice)
-        return hidden[::2], hidden[1::2]
+            return (self._read(self.item_embedding, item_seq, rows, read).flatten(0, -2),)
+        twice = item_seq.repeat_interleave(2, 0)
+        if rows is not None:
+            hidden = self._read(self._with_and_without_noise, twice, rows.repeat_interleave(2, 0), None).squeeze(1)
+            return hidden[::2], hidden[1::2]
+        places = torch.arange(twice.numel(), device=twice.device).view(len(item_seq), 2, -1).transpose(0, 1)
+        return self._read(self._with_and_without_noise, twice, None, places.flatten(1)[:, read].flatten()).chunk(2)
 
     def _with_and_without_noise(self, item_seq: Tensor) -> Tensor:
         """Vectors (B, n, D) of histories that stand there twice, one after the other; each second one gets noise."""

@@ -43,18 +43,24 @@ class RPG(CausalBackbone):
             ids.codes, n_values=ids.n_values, hidden_size=config["hidden_size"], temperature=config["temperature"]
         )
 
-    def encode(self, item_seq: Tensor, rows: Tensor | None) -> Encoded:
-        return Encoded(self._read(self.item_embedding, item_seq, rows), None, [])
+    def encode(self, item_seq: Tensor, rows: Tensor | None, read: Tensor | None = None) -> Encoded:
+        return Encoded(self._read(self.item_embedding, item_seq, rows, read), None, [])
 
-    def _read(self, embed: Callable[[Tensor], Tensor], item_seq: Tensor, rows: Tensor | None) -> Tensor:
-        """Histories (B, n) of items that `embed` makes vectors of → states (B, R, D) at `rows` (B, R), or everywhere.
+    def _read(
+        self,
+        embed: Callable[[Tensor], Tensor],
+        item_seq: Tensor,
+        rows: Tensor | None,
+        read: Tensor | None,
+    ) -> Tensor:
+        """States of histories (B, n) of items that `embed` makes vectors of; see `encode`.
 
         Where training reads the last position alone, histories of like length are encoded together: in a batch of
         prefixes most are short, and would be padded to the longest. Otherwise a batch stays whole, for whoever looks
         into its maps.
         """
         if rows is None or not self.training:
-            return self.encoder(self.place(embed(item_seq)), causal_mask(item_seq), rows).hidden
+            return self.encoder(self.place(embed(item_seq)), causal_mask(item_seq), rows, read).hidden
         order = rows[:, 0].argsort(stable=True)  # which keeps the two of a pair side by side
         item_seq, rows = item_seq[order], rows[order]
         sizes, states = _halves(len(order)), []
@@ -65,12 +71,8 @@ class RPG(CausalBackbone):
         return torch.cat(states)[order.argsort()]
 
     def _loss(self, hidden: Tensor, interaction) -> Tensor:
-        return self.item_embedding.loss(*self._counted(hidden, interaction))
-
-    def _counted(self, hidden: Tensor, interaction) -> tuple[Tensor, Tensor]:
-        """The states (T, D) after which a target counts, and the targets (T,)."""
         target = interaction[self.POS_ITEM_ID]
-        return hidden.view(*target.shape, -1)[target != 0], target[target != 0]
+        return self.item_embedding.loss(hidden.flatten(0, -2), target[target != 0])
 
     def predict(self, interaction) -> Tensor:
         """The score of one item for each history, (B,)."""

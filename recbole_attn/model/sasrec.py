@@ -31,21 +31,27 @@ class CausalBackbone(Backbone):
 
     one_pass = True
 
-    def encode(self, item_seq: Tensor, rows: Tensor | None) -> Encoded:
-        """Histories (B, n), read at the positions `rows` (B, R), or at all of them."""
-        return self.encoder(self.embed(item_seq), causal_mask(item_seq), rows)
+    def encode(self, item_seq: Tensor, rows: Tensor | None, read: Tensor | None = None) -> Encoded:
+        """Histories (B, n), read at the positions `rows` (B, R), or at those `read` (M,) of all B·n, or everywhere."""
+        return self.encoder(self.embed(item_seq), causal_mask(item_seq), rows, read)
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Histories (B, n) and their lengths (B,) → the state after the last item (B, D)."""
         return self.encode(item_seq, item_seq_len[:, None] - 1).hidden.squeeze(1)
 
     def learn(self, interaction) -> tuple[Encoded, Callable[[Tensor], Tensor]]:
-        whole = interaction[self.POS_ITEM_ID].dim() == 2
-        rows = None if whole else interaction[self.ITEM_SEQ_LEN][:, None] - 1
-        return self.encode(interaction[self.ITEM_SEQ], rows), partial(self._loss, interaction=interaction)
+        encoded = self.encode(interaction[self.ITEM_SEQ], *self._places(interaction))
+        return encoded, partial(self._loss, interaction=interaction)
+
+    def _places(self, interaction) -> tuple[Tensor | None, Tensor | None]:
+        """Where training reads: `rows` and `read` of `encode`."""
+        target = interaction[self.POS_ITEM_ID]
+        if target.dim() == 1:
+            return interaction[self.ITEM_SEQ_LEN][:, None] - 1, None
+        return None, target.flatten().nonzero().squeeze(1)
 
     def _loss(self, hidden: Tensor, interaction) -> Tensor:
-        """Mean over the targets; hidden states (B, 1, D) with one target for each history, (B, n, D) with many."""
+        """Mean over the T targets that count; hidden states (T, D) or, with one target for each history, (T, 1, D)."""
         raise NotImplementedError
 
 
@@ -77,14 +83,10 @@ class SASRecBackbone(CausalBackbone):
         return encoded, partial(self._loss, interaction=interaction, draw=draw)
 
     def _loss(self, hidden: Tensor, interaction, draw: Draw | None = None) -> Tensor:
-        """Mean over the targets: cross-entropy over all items, or against negatives, BPR against one.
-
-        Args:
-            hidden: (B, 1, D) with one target for each history, (B, n, D) with one for each position.
-        """
+        """Mean over the targets: cross-entropy over all items, or against negatives, BPR against one."""
         target = interaction[self.POS_ITEM_ID]
         counted = slice(None) if target.dim() == 1 else target != 0
-        state, target = hidden.view(*target.shape, -1)[counted], target[counted]
+        state, target = hidden.flatten(0, -2), target[counted]
         if self.loss_type == "CE":
             return item_cross_entropy(state, self.item_embedding.weight, target, self.ce_chunk)
         if draw is not None:
