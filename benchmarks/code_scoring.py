@@ -1,15 +1,15 @@
 """Scores of all items from their codes, against summing as many bytes in sequence.
 
-    python benchmarks/code_scoring.py
-    python benchmarks/code_scoring.py --without-numba --batch 1 --name code_scoring-without-numba
+    python benchmarks/code_scoring.py --batch 1 2 3 4 8 16 32 256
+    python benchmarks/code_scoring.py --without-numba --batch 1 8 16 32 --name code_scoring-without-numba
     python benchmarks/code_scoring.py --items 1000000 --batch 256 --codes 16
 
 Scoring N items for B states first makes a table of K·V·B numbers, whatever N is, and then looks up K·N·B of them. The
 yardstick is `torch.sum` over an array of as many float32, 64 MiB of it again and again; what is smaller is summed out
 of a cache. All run on one thread, each row of the table in a process of its own; numbers are medians of CPU time over
 the repeats, taken in turns; ratios are those of looking up, and of both steps, to summing. Memory is the growth of the
-peak resident set, the scores themselves among it. Fewer than eight states are scored by numba where it is installed
-(`pip install -e ".[lookup]"`). The table goes into results/code_scoring.md.
+peak resident set, the scores themselves among it. numba looks up where it is installed (`pip install -e ".[lookup]"`).
+The table goes into results/code_scoring.md.
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ class CodedItems(nn.Module):
 
     def score(self, table: Tensor, first: int, last: int) -> Tensor:
         """Scores (B, last - first) of the items from `first` up to `last`, exclusive; see `tabulate` for `table`."""
-        if table.size(1) < _NARROW and can_add_up(table, self.codes):
-            return add_up(table.T.unflatten(1, (self.n_codes, -1)), self.codes[first:last])
+        if can_add_up(table, self.codes):
+            return add_up(table, self.codes[first:last])
         scores = table.new_empty(table.size(1), last - first)
         for top in range(0, len(scores), _STATES):
             columns = table[:, top : top + _STATES].contiguous()

@@ -502,6 +502,7 @@ def refuse(folder, message, **changes):
         ({"n_codes": 0}, "n_codes=0: must lie in"),
         ({"code_bits": 17}, "code_bits=17: must lie in"),
         ({"item_vectors": "txt"}, "item_vectors=txt: no such file"),
+        ({"item_columns": []}, r"item_columns=\[\]: no usable item column in .*; name other item_columns"),
         ({"item_columns": ["titel"]}, "item_columns: 'titel' .*did you mean 'title'"),
     ],
 )
@@ -522,9 +523,12 @@ def test_text_without_a_usable_column_is_refused(shop, encoder):
     [
         (lambda ids, values: (ids[:-30], values[:-30]), r"lacks .* items, .* \(there: i0, i1\)"),
         (lambda ids, values: (np.array(ids, dtype=object), values), r"ids\.astype\(str\)"),
-        (lambda ids, values: (ids[:-1], values), "vectors have shape"),
+        (lambda ids, values: (ids[:-1], values), "vectors have shape .*; save one row of numbers for each id"),
         (lambda ids, values: (ids, values[:, 0]), "vectors have shape"),
-        (lambda ids, values: (ids, np.where(np.arange(len(ids))[:, None] == 5, np.nan, values)), "i5 holds NaN"),
+        (
+            lambda ids, values: (ids, np.where(np.arange(len(ids))[:, None] == 5, np.nan, values)),
+            "i5 holds NaN or infinity; mend",
+        ),
         (lambda ids, values: ([*ids[:-1], ids[0]], values), "i0 comes twice"),
         (lambda ids, values: (ids, np.where(np.arange(len(ids))[:, None] == 5, 1e30, values)), "i5 holds a number bey"),
         (lambda ids, values: (ids, values + 1j), "complex128, not real numbers"),

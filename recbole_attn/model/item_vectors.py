@@ -64,7 +64,7 @@ def _no_text(config, source: str | None) -> None:
         what, way_out = f"no usable item column in {file}", "name other item_columns"
     else:
         what, way_out = f"there is no {file}", "put it there"
-    if source is not None or config["item_columns"]:
+    if source is not None or config["item_columns"] is not None:
         setting = "item_columns" if source is None else "item_vectors"
         raise UserError(f"{setting}={config[setting]}: {what}; {way_out}, or use item_vectors=interactions")
     getLogger().info(f"item_vectors = interactions: {what}")

@@ -63,7 +63,8 @@ def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequenc
     """
     ids = list(ids[:-1]) if ids and ids[-1] == "" else list(ids)
     if vectors.ndim != 2 or len(vectors) != len(ids) or not vectors.shape[1]:
-        raise UserError(f"item_vectors={path}: vectors have shape {vectors.shape}, not ({len(ids)} ids, dimensions)")
+        shape = f"vectors have shape {vectors.shape}, not ({len(ids)} ids, dimensions)"
+        raise UserError(f"item_vectors={path}: {shape}; save one row of numbers for each id")
     if not np.issubdtype(vectors.dtype, np.number) or np.iscomplexobj(vectors):
         raise UserError(f"item_vectors={path}: vectors hold {vectors.dtype}, not real numbers; save them as float32")
     row = {item: number for number, item in enumerate(ids)}
@@ -79,9 +80,10 @@ def match(path: Path, ids: Sequence[str], vectors: np.ndarray, item_ids: Sequenc
     chosen = np.asarray(vectors)[[row[item] for item in item_ids]].astype(np.float64)
     broken = ~np.isfinite(chosen).all(1)
     if broken.any():
+        first, others = item_ids[int(broken.argmax())], int(broken.sum()) - 1
+        too = f", as do {others} others" if others else ""
         raise UserError(
-            f"item_vectors={path}: the vector of item {item_ids[int(broken.argmax())]} holds NaN or infinity, as do "
-            f"{int(broken.sum()) - 1} others; mend or recompute them"
+            f"item_vectors={path}: the vector of item {first} holds NaN or infinity{too}; mend or recompute them"
         )
     large = (np.abs(chosen) > _LARGEST).any(1)
     if large.any():
