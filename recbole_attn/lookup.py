@@ -61,10 +61,10 @@ def _one_by_one(table: Tensor, codes: Tensor, n_values: int) -> Tensor:
 
 
 def _side_by_side(table: Tensor, codes: Tensor, n_values: int) -> Tensor:
-    table = pad(table, (0, -table.size(1) % _SIDE))
-    sums = table.new_empty(table.size(1), len(codes))
-    for first in range(0, len(sums), _SIDE):
-        columns = table[:, first : first + _SIDE].contiguous()
+    states = table.size(1)
+    sums = table.new_empty(states + -states % _SIDE, len(codes))
+    for first in range(0, states, _SIDE):
+        columns = pad(table[:, first : first + _SIDE], (0, max(0, first + _SIDE - states))).contiguous()
         with _vectorised():
             _loop_over_eights(n_values)(columns.view(-1).numpy(), codes.numpy(), sums[first : first + _SIDE].numpy())
     return sums
