@@ -15,7 +15,9 @@ def keep_freed_memory() -> bool:
     """Make glibc serve large tensors from its heap, for the rest of the process.
 
     By default it maps fresh pages for each tensor of more than some megabytes, and the operating system zeroes them
-    all, which an element-wise operation on a CPU pays for each time. Numbers do not change.
+    all, which an element-wise operation on a CPU pays for each time. Numbers do not change. A loop whose large
+    tensors are freed while small results of it stay should write these into one tensor made before: the gap between
+    two of them is too small for the next large one, which is aligned, and memory grows with every turn.
 
     Returns:
         False where the C library is not glibc; nothing was changed then.

@@ -69,15 +69,6 @@ def test_the_fast_form_equals_the_loops_in_value_and_gradient(name, make_mask):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
-def test_in_parts_the_fast_form_equals_the_loops_too(name, monkeypatch):
-    """Bahdanau's scores of all pairs are made a few rows at a time."""
-    monkeypatch.setattr("recbole_attn.attention.refinement._TANH_CELLS", 1)
-    mechanism, x, mask = make(name), inputs(5), causal_mask(histories(5))
-    torch.testing.assert_close(
-        mechanism.weigh(x, mask), MECHANISMS[name][1](mechanism, x, mask), rtol=1e-10, atol=1e-12
-    )
-
-
 def test_gradients_agree_with_finite_differences(name, make_mask):
     mechanism, mask = make(name), make_mask(histories(4)[:2])
     x = inputs(4)[:2].requires_grad_()

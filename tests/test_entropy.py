@@ -81,4 +81,4 @@ def test_a_row_is_a_model_a_refinement_it_has_a_scale_and_a_length():
     ]
     args.models, args.refinements = ["AWRSR"], None
     assert "AWRSR | bahdanau | learned | 50" in entropy.chosen(args)
-    assert "AWRSR | bahdanau | learned | 200" not in entropy.chosen(args)
+    assert "AWRSR | bahdanau | learned | 200" in entropy.chosen(args)

@@ -20,8 +20,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from recbole_attn.attention.bahdanau import bahdanau_scores
 from recbole_attn.attention.base import full_precision, one_of
 from recbole_attn.attention.gaussian import covariance, nearness, points
 from recbole_attn.attention.maps import per_head, recent_first, reorder
@@ -30,7 +30,6 @@ from recbole_attn.masks import masked_softmax, select_rows
 MIXTURES = ("additive", "bahdanau")
 CORRELATIONS = ("simple", "value", "value_map", *MIXTURES)
 REFINEMENTS = (*CORRELATIONS, "stochastic")
-_TANH_CELLS = 1 << 24  # cells of a_i U_q + a_j U_k that exist at one time
 
 
 class Refinement(nn.Module):
@@ -110,7 +109,8 @@ class Refinement(nn.Module):
                 f"{first.size(-1)}; raise MAX_ITEM_LIST_LENGTH before training, or cut them"
             )
         columns = recent_first(mask) if self.index == "recent" else None
-        refined = masked_softmax(self._correlate(reorder(first, columns), rows), select_rows(mask, rows))
+        seen = select_rows(mask, rows)
+        refined = masked_softmax(self._correlate(reorder(first, columns), rows, seen), seen)
         stages = {"A": first, "R": refined}
         if self.kind == "value":
             stages["final"] = refined @ first
@@ -120,15 +120,16 @@ class Refinement(nn.Module):
             stages["final"] = self._mix(select_rows(first, rows), refined)
         return stages
 
-    def _correlate(self, maps: Tensor, rows: Tensor | None) -> Tensor:
-        """Maps (B, H, L, L) → c times how alike row i and row j are, (B, H, R, L)."""
+    def _correlate(self, maps: Tensor, rows: Tensor | None, seen: Tensor) -> Tensor:
+        """Maps (B, H, L, L) → c times how alike row i and row j are, (B, H, R, L), at least where `seen` (B, 1, R, L)."""
         length, scale = maps.size(-1), self.log_scale.exp()
         if self.kind == "stochastic":
             keys = self._gaussians(maps)
             return scale * nearness(select_rows(keys, rows), keys)
         chosen, query_map, key_map = select_rows(maps, rows), self.query_map[:, :length], self.key_map[:, :length]
         if self.kind == "bahdanau":
-            return self._judge_pairs(per_head(chosen, query_map), per_head(maps, key_map), scale)
+            queries, keys = (full_precision(per_head(*pair)) for pair in ((chosen, query_map), (maps, key_map)))
+            return scale * bahdanau_scores(queries, keys, self.judge, seen)
         both = scale * query_map @ key_map.transpose(-1, -2)  # scaled here, where a map is small
         return per_head(chosen, both) @ maps.transpose(-1, -2)
 
@@ -137,16 +138,6 @@ class Refinement(nn.Module):
         both = torch.cat([self.mean_map, self.covariance_map], -1)[:, : maps.size(-1)]
         mean, raw = per_head(maps, both).chunk(2, -1)
         return points(mean, covariance(full_precision(raw)))
-
-    def _judge_pairs(self, chosen: Tensor, keys: Tensor, scale: Tensor) -> Tensor:
-        """c · wᵀ tanh(chosen_i + keys_j) for all pairs, a few rows i at a time and recomputed for the gradient."""
-        weights = scale.unsqueeze(-1) * self.judge[:, None, :, None]
-
-        def judge(part: Tensor) -> Tensor:
-            return (part.unsqueeze(-2) + keys.unsqueeze(-3)).tanh() @ weights
-
-        parts = chosen.split(max(1, _TANH_CELLS // keys.numel()), -2)
-        return torch.cat([checkpoint(judge, part, use_reentrant=False) for part in parts], -3).squeeze(-1)
 
     def _map_values(self, first: Tensor, columns: Tensor | None) -> Tensor:
         length = first.size(-1)
