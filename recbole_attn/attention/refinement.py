@@ -121,7 +121,7 @@ class Refinement(nn.Module):
         return stages
 
     def _correlate(self, maps: Tensor, rows: Tensor | None, seen: Tensor) -> Tensor:
-        """Maps (B, H, L, L) → c times how alike row i and row j are, (B, H, R, L), at least where `seen` (B, 1, R, L)."""
+        """Maps (B, H, L, L) → c times how alike rows i and j are, (B, H, R, L); what is not `seen` may be anything."""
         length, scale = maps.size(-1), self.log_scale.exp()
         if self.kind == "stochastic":
             keys = self._gaussians(maps)
