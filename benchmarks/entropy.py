@@ -8,9 +8,8 @@ For each backbone, refinement, scale, length and seed: a model with the settings
 for every map of every layer and head the entropy of a row, over the logarithm of how many keys it sees, is averaged
 over the rows of test histories that see at least five. 0 is a row that reads one item, 1 a row that reads all alike.
 The maps are A, the correlations R, and the final one: R alone may be flat where the final map, which A is part of, is
-not. The verdict names each map that some layer, head and seed has outside [.05, .95] on average. Most of
-the time goes into bahdanau at length 200, for its cost is L³ tanh a head. Writes `benchmarks/results/<name>.md`;
-finished runs are kept in the `.json` beside it.
+not. The verdict names each map that some layer, head and seed has outside [.05, .95] on average. Writes
+`benchmarks/results/<name>.md`; finished runs are kept in the `.json` beside it.
 """
 
 from __future__ import annotations

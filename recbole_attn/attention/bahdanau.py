@@ -3,7 +3,8 @@
 Shapes: B histories, H heads, R rows of one kind and L of the other, n their width. B·H·R·L·n values of tanh would fill
 a memory, so that they are made a few at a time, each a second time for the gradient.
 
-Source of the score: Bahdanau et al., arXiv 1409.0473, appendix A.1.2.
+Source of the score: Bahdanau et al., arXiv 1409.0473, appendix A.1.2. That AWRSR compares rows by it is our
+reconstruction.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def bahdanau_scores(queries: Tensor, keys: Tensor, judge: Tensor, seen: Tensor) 
 class _PairScores(torch.autograd.Function):
     """Of (M, R, n), (M, L, n) and (M, n); row i is held against the first reach[i] keys.
 
-    tanh(x) is 2σ(2x) - 1, of which a CPU makes three in the time of one tanh.
+    tanh(x) is made as 2σ(2x) - 1, for a CPU is slower at tanh than at σ.
     """
 
     @staticmethod
