@@ -77,9 +77,13 @@ def _minutes(trials: list[Trial], goal: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, help="results.csv of comparisons")
-    found = [line for file in parser.parse_args().results for line in verdicts(file)]
+    files = parser.parse_args().results
+    for file in files:
+        if not file.is_file():
+            parser.error(f"results = {file}: no such file; a comparison writes it when all its trials are there")
+    found = [line for file in files for line in verdicts(file)]
     if not found:
-        raise SystemExit("no model has one row on prefixes and one in one pass there")
+        parser.error(f"results = {' '.join(map(str, files))}: no model has a row on prefixes and one in one pass")
     print("| data set | model | prefixes | one pass | of it | minutes to 97 %: prefixes | one pass | 97 % |")
     print("|---" * 8 + "|\n" + "\n".join(found))
 

@@ -54,6 +54,13 @@ def test_the_gate_of_one_pass_compares_best_validations(tmp_path):
     assert line.endswith("| **not reached** |")
 
 
+def test_the_gate_names_results_that_are_not_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["gate.py", str(tmp_path / "results.csv")])
+    with pytest.raises(SystemExit, match="2"):
+        gate.main()
+    assert f"results = {tmp_path / 'results.csv'}: no such file" in capsys.readouterr().err
+
+
 def test_a_goal_of_a_step_is_the_median_ratio_of_the_turns():
     turns = {"ACTSR": {"train_ms": [150.0, 400.0, 290.0]}, "SASRec": {"train_ms": [100.0, 200.0, 200.0]}}
     for row in turns.values():
