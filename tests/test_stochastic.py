@@ -11,7 +11,15 @@ from test_contract import histories, inputs
 from test_models import N_ITEMS, batch, build
 
 from recbole_attn.attention import Refined, Refinement
-from recbole_attn.attention.gaussian import SMALLEST, covariance, points, squared_distances
+from recbole_attn.attention.gaussian import (
+    SMALLEST,
+    covariance,
+    nearness,
+    nearness_within,
+    points,
+    shifted_points,
+    squared_distances,
+)
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.masks import causal_mask, masked_softmax
 from recbole_attn.stochastic_encoder import StochasticLayer
@@ -241,6 +249,45 @@ def test_a_learned_mix_has_a_parameter_only_where_something_is_mixed(refinement)
 
 def test_points_of_gaussians_are_means_and_roots_of_covariances():
     assert points(torch.tensor([1.0, -2.0]), torch.tensor([4.0, 9.0])).tolist() == [1, -2, 2, 3]
+
+
+def test_shifted_points_are_as_far_apart_as_points_with_the_same_gradients():
+    torch.manual_seed(0)
+    both = (3 * torch.randn(2, 7, 6, dtype=torch.float64)).requires_grad_()
+    upstream = torch.randn(2, 7, 7, dtype=torch.float64)
+    pairs = []
+    for made in (points(both.chunk(2, -1)[0], covariance(both.chunk(2, -1)[1])), shifted_points(both)):
+        distances = squared_distances(made, made)
+        pairs.append((distances, *torch.autograd.grad((upstream * distances).sum(), both)))
+    for expected, found in zip(*pairs, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(shifted_points, both)
+
+
+@pytest.mark.parametrize("x", [-1e30, -1000.0, -103.0, 0.0, 1e6, 1e30])
+def test_shifted_points_and_their_gradient_are_finite_at_extreme_inputs(x):
+    both = torch.tensor([0.0, x], requires_grad=True)
+    found = shifted_points(both)
+    found.sum().backward()
+    assert found[1].item() == pytest.approx(covariance(torch.tensor(x)).sqrt().item() - 1, rel=1e-6)
+    assert both.grad.isfinite().all()
+
+
+def test_nearness_within_is_nearness_of_every_pair_with_its_gradients():
+    torch.manual_seed(0)
+    a = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(nearness_within(a), nearness(a, a))
+    assert torch.autograd.gradcheck(nearness_within, a)
+
+
+def test_stochastic_correlations_of_long_histories_keep_six_digits_in_float32():
+    torch.manual_seed(0)
+    sizes = {"n_heads": 4, "max_length": 200, "scale": "learned", "scale_init": 1.0, "index": "start", "mix": 0.5}
+    refined = Refinement(refinement="stochastic", **sizes)
+    mask = causal_mask(torch.ones(2, 200, dtype=torch.long))
+    first = masked_softmax(torch.randn(2, 4, 200, 200), mask)
+    found = refined(first, mask)
+    torch.testing.assert_close(found.double(), refined.double()(first.double(), mask), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from recbole_attn.attention.bahdanau import bahdanau_scores
 from recbole_attn.attention.base import full_precision, one_of
-from recbole_attn.attention.gaussian import covariance, nearness, points
+from recbole_attn.attention.gaussian import nearness, nearness_within, shifted_points
 from recbole_attn.attention.maps import per_head, recent_first, reorder
 from recbole_attn.masks import masked_softmax, select_rows
 
@@ -125,7 +125,7 @@ class Refinement(nn.Module):
         length, scale = maps.size(-1), self.log_scale.exp()
         if self.kind == "stochastic":
             keys = self._gaussians(maps)
-            return scale * nearness(select_rows(keys, rows), keys)
+            return scale * (nearness_within(keys) if rows is None else nearness(select_rows(keys, rows), keys))
         chosen, query_map, key_map = select_rows(maps, rows), self.query_map[:, :length], self.key_map[:, :length]
         if self.kind == "bahdanau":
             queries, keys = (full_precision(per_head(*pair)) for pair in ((chosen, query_map), (maps, key_map)))
@@ -136,8 +136,7 @@ class Refinement(nn.Module):
     def _gaussians(self, maps: Tensor) -> Tensor:
         """Maps (B, H, L, L) → the points of their rows (B, H, L, 2n)."""
         both = torch.cat([self.mean_map, self.covariance_map], -1)[:, : maps.size(-1)]
-        mean, raw = per_head(maps, both).chunk(2, -1)
-        return points(mean, covariance(full_precision(raw)))
+        return shifted_points(full_precision(per_head(maps, both)))
 
     def _map_values(self, first: Tensor, columns: Tensor | None) -> Tensor:
         length = first.size(-1)
