@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -21,8 +22,8 @@ from recbole_attn.cli import main
 from recbole_attn.compare.cluster import Cluster, connect
 from recbole_attn.compare.fingerprint import PACKAGE
 from recbole_attn.compare.plan import read_plan
-from recbole_attn.compare.schedule import THREADS
-from recbole_attn.compare.store import Store
+from recbole_attn.compare.schedule import THREADS, run_folder
+from recbole_attn.compare.store import LOCK, Store, _is_held
 from recbole_attn.compare.trial import GPUS, configure
 from recbole_attn.compare.trials import trials_of
 from recbole_attn.errors import UserError
@@ -140,6 +141,8 @@ def test_a_scheduler_that_dies_ends_the_command_in_one_line_and_leaves_finished_
     assert line == f"error: the scheduler at {address} is gone; start it again, and the same command goes on"
     assert (finished.read_bytes(), finished.stat().st_mtime_ns) == before
     assert not list((folder / "results").glob("chains/*/failure.json"))
+    (unfinished,) = (file.parent for file in (folder / "results").glob("chains/*/stop"))
+    assert not _is_held(unfinished)  # the worker, which lives on, has ended the endless trial
 
 
 class Task(NamedTuple):
@@ -162,6 +165,9 @@ class Dying:
     def submit(self, *_, key, **__):
         return Task(key, self.cancels)
 
+    def scheduler_info(self):
+        return {"workers": {"w0": {"nthreads": 1}}}
+
     def processing(self):
         raise distributed.comm.core.CommClosedError("in <TCP>: Stream is closed")
 
@@ -177,6 +183,74 @@ def test_a_lost_scheduler_is_no_failure_of_its_trials(folder, cancels):
     with pytest.raises(UserError, match="the scheduler at tcp://host:8786 is gone"):
         Cluster(Dying(cancels), "tcp://host:8786").run(store, trials, lambda running: None)
     assert store.failure(trials[0]) is None
+
+
+class Ending:
+    """A task that has finished when its key is in `ended`."""
+
+    status = "finished"
+
+    def __init__(self, key, ended):
+        self.key, self.done = key, lambda: key in ended
+
+
+class Counting(Dying):
+    """A client of three workers, whose tasks end one after the other."""
+
+    def __init__(self):
+        self.running, self.ended, self.most = [], set(), 0
+
+    def submit(self, *_, key, **__):
+        self.running.append(key)
+        self.most = max(self.most, len(self.running))
+        return Ending(key, self.ended)
+
+    def scheduler_info(self):
+        return {"workers": {f"w{number}": {"nthreads": 1} for number in range(3)}}
+
+    def processing(self):
+        found = {"w0": list(self.running)}
+        self.ended.add(self.running.pop(0))
+        return found
+
+    def cancel(self, *_, **__):
+        pass
+
+
+def test_no_more_trials_are_handed_out_than_run_at_one_time(folder, monkeypatch):
+    monkeypatch.setattr("recbole_attn.compare.cluster._POLL", 0)
+    plan = read_plan(options(folder, model="Pop", seeds=8))
+    trials, client, running = trials_of(plan, plan.rows[0]), Counting(), []
+    Cluster(client, "tcp://host:8786").run(Store(folder / "results" / "chains"), trials, running.append)
+    assert client.most == 3
+    assert {trial.seed for some in running for trial in some} == {trial.seed for trial in trials}
+
+
+def test_the_task_of_a_worker_ends_when_its_folder_says_so(folder, monkeypatch):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    (trial,) = trials_of(plan, plan.rows[0])
+    store = Store(folder / "results" / "chains")
+    endless = subprocess.Popen(["sleep", "600"])
+    monkeypatch.setattr("recbole_attn.compare.schedule.start", lambda *_: endless)
+    where = store.prepare(trial)
+    threading.Timer(0.5, store.stop, [[trial]]).start()
+    run_folder(str(where))
+    assert endless.returncode == -signal.SIGTERM
+    assert store.failure(trial) is None
+    store.prepare(trial)
+    assert not (where / "stop").exists()
+
+
+def test_a_stop_waits_for_the_process_that_holds_the_folder(folder):
+    plan = read_plan(options(folder, model="Pop", seeds=1))
+    (trial,) = trials_of(plan, plan.rows[0])
+    store = Store(folder / "results" / "chains")
+    lock = (store.prepare(trial) / LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    threading.Timer(0.5, lock.close).start()
+    begun = time.monotonic()
+    store.stop([trial])
+    assert 0.4 < time.monotonic() - begun < 10
 
 
 class Stub:
@@ -255,7 +329,7 @@ def test_a_trial_on_a_cluster_has_the_threads_it_asks_for_and_the_gpus_of_its_wo
 
     def popen(command, env, **_):
         found.update(env)
-        return SimpleNamespace(wait=lambda timeout=None: 1, poll=lambda: 1)
+        return SimpleNamespace(returncode=1, wait=lambda timeout=None: 1, poll=lambda: 1)
 
     monkeypatch.setattr("recbole_attn.compare.schedule.subprocess.Popen", popen)
     function(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from comparisons import SMALL_ATTENTION, TINY, arguments, results
 from runs import PATIENCE, write_chains
 
 from recbole_attn import protocol
+from recbole_attn.attention import Adversary
 from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.cli import main
-from recbole_attn.compare.distributed import join, share, with_sharing
+from recbole_attn.compare.distributed import check_gpus, join, share, with_sharing
 from recbole_attn.config.settings import load_settings
 from recbole_attn.errors import UserError
+from recbole_attn.masks import masked_softmax
 from recbole_attn.run import make_trainer
 
 STEPS = 5
@@ -46,6 +49,7 @@ def five_steps(rank, folder, model, processes):
     """Parameters after five steps, into a file of `folder`."""
     torch.set_num_threads(1)
     settings = {**PLAIN, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "nproc": processes}
+    settings.update({"w": 0.0} if model == "ACTSR" else {})
     config = load_settings(model, "chains", config_dict=settings).config
     if processes > 1:
         join(config, rank, folder)
@@ -68,8 +72,10 @@ def five_steps(rank, folder, model, processes):
         torch.save((start, trainer.model.state_dict()), folder / f"{processes}.pth")
 
 
-@pytest.mark.parametrize("model", ["AWRSR", "SASRec"])
-def test_parameters_after_five_steps_are_those_of_one_process(folder, model):
+@pytest.mark.parametrize("model", ["AWRSR", "SASRec", "ACTSR"])
+def test_parameters_after_five_steps_are_those_of_one_process(folder, model, monkeypatch):
+    """Of ACTSR without what is drawn, or is no mean over rows: the noise and the penalty."""
+    monkeypatch.setattr(Adversary, "draw_noise", lambda _, weights, mask: masked_softmax(0 * weights, mask))
     for processes in (1, 2):
         together(processes, five_steps, folder, model, processes)
     (start, one), (_, two) = (torch.load(folder / f"{processes}.pth") for processes in (1, 2))
@@ -132,3 +138,22 @@ def test_a_loader_that_one_process_can_use_alone_is_refused(folder):
     train, _, _ = protocol.loaders(config, protocol.load(config))
     with pytest.raises(UserError, match="nproc = 2: needs training=prefix and length_buckets=~, or nproc=1"):
         share(config, train)
+
+
+@pytest.mark.parametrize(
+    ("gpu_id", "nproc", "device", "says"),
+    [
+        ("0", 2, "cuda", "nproc = 2: needs as many GPUs, and gpu_id = 0 names 1; say --gpu_id=0,1, or --use_gpu=False"),
+        ("0,1", 3, "cuda", "gpu_id = 0,1 names 2; say --gpu_id=0,1,2"),
+        ("0,1", 2, "cuda", None),
+        ("0", 2, "cpu", None),
+        ("0", None, "cuda", None),
+    ],
+)
+def test_processes_need_a_gpu_each_which_recbole_shows_them_if_it_is_named(gpu_id, nproc, device, says):
+    config = {"gpu_id": gpu_id, "nproc": nproc, "device": torch.device(device)}
+    if says is None:
+        check_gpus(config)
+        return
+    with pytest.raises(UserError, match=re.escape(says)):
+        check_gpus(config)

@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,18 +294,29 @@ def doubts_of(eval_args, **seconds):
         ]
         for name, epochs in seconds.items()
     }
-    finished = [SimpleNamespace(name=name, results=made, average=lambda _: 0) for name, made in lines.items()]
+    targets = SimpleNamespace(user=np.array(["u", "v"]), target=np.array(["i", "j"]))
+    finished = [
+        SimpleNamespace(name=name, results=made, ranks=[targets] * len(made), average=lambda _: 0)
+        for name, made in lines.items()
+    ]
     table = SimpleNamespace(finished=finished, protocol=protocol)
-    return lambda: warnings(SimpleNamespace(plan=SimpleNamespace(seeds=3, tune={}, rows=[])), table), lines
+    say = partial(warnings, SimpleNamespace(plan=SimpleNamespace(seeds=3, tune={}, rows=[])), table)
+    return say, lines, finished
 
 
 def test_rows_that_were_tested_on_different_data_are_named():
-    say, lines = doubts_of(ALONG_TIME, Pop=[1, 1, 1], BPR=[1, 1, 1])
+    say, lines, finished = doubts_of(ALONG_TIME, Pop=[1, 1, 1], BPR=[1, 1, 1])
     assert say() == []
+    finished[1].ranks[2] = SimpleNamespace(user=np.array(["v", "u"]), target=np.array(["j", "i"]))
+    assert say() == []  # another order
+    finished[1].ranks[2] = SimpleNamespace(user=np.array(["u", "v"]), target=np.array(["j", "i"]))
+    (doubt,) = say()
+    finished[1].ranks[2] = finished[1].ranks[0]
+    assert re.search(r"Pop, BPR \(.*targets \w{8}\); BPR \(", doubt)
     lines["BPR"][1]["data"] = {"items": 8, "test rows": 4}
     (doubt,) = say()
     assert doubt.startswith("Rows were tested on different data")
-    assert "Pop, BPR (9 items, 4 test rows, files a); BPR (8 items, 4 test rows, files a)" in doubt
+    assert re.search(r"Pop, BPR \(9 items, 4 test rows, files a, .*\); BPR \(8 items, 4 test rows, files a, ", doubt)
 
 
 def test_costs_of_a_busy_machine_are_doubted():
@@ -356,6 +368,8 @@ def test_a_browser_sorts_the_tables_and_no_script_fails(folder, tmp_path):
         const order = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(" ");
         const seen = [order()];
         button.click(); seen.push(order()); button.click(); seen.push(order());
+        const words = table.querySelector("th button");
+        for (let click = 0; click < 3; click++) { words.click(); seen.push(order()); }
         document.body.dataset.orders = seen.join("; ");
         document.body.dataset.wide = document.documentElement.scrollWidth > window.innerWidth;
       });
@@ -363,10 +377,11 @@ def test_a_browser_sorts_the_tables_and_no_script_fails(folder, tmp_path):
     (tmp_path / "page.html").write_text(page.replace("</body>", probe))
     seen = chromium(tmp_path / "profile", "--window-size=400,800", "--dump-dom", f"file://{tmp_path / 'page.html'}")
     assert "<title>error" not in seen
-    first, falling, rising = re.search('data-orders="([^"]*)"', seen)[1].split("; ")
+    first, falling, rising, *by_name = re.search('data-orders="([^"]*)"', seen)[1].split("; ")
     assert first == "Pop BPR SASRec"
     assert falling.split()[2] == "SASRec" and sorted(falling.split()) == sorted(first.split())
     assert rising.split()[:2] == falling.split()[1::-1] or rising.split()[0] == falling.split()[1]
+    assert by_name == ["BPR Pop SASRec", "SASRec Pop BPR", "BPR Pop SASRec"]
     assert 'data-wide="false"' in seen  # a phone scrolls tables, not the page
 
 
@@ -422,6 +437,19 @@ def test_without_a_terminal_progress_is_plain_lines(report):
     assert lines[1] == "running  Pop, chains, seed 2020"
     assert lines[2].startswith("done     Pop, chains, seed 2020: 1 epochs")
     assert "\x1b" not in screen.getvalue()
+
+
+def test_without_a_terminal_a_line_says_now_and_then_how_far_a_trial_is(report, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("recbole_attn.compare.board.monotonic", lambda: now[0])
+    trials, screen, board = watched(report, terminal=False)
+    for minute in range(25):
+        now[0] = 60.0 * minute
+        board([trials[0]])
+    lines = screen.getvalue().splitlines()[2:]
+    assert len(lines) == 4
+    assert re.match(r"running  Pop, chains, seed 2020: epoch \d+, best 0\.\d{4} in epoch \d+, .* s each", lines[0])
+    assert lines[1].startswith("3 done, 2 failed, 1 running")
 
 
 def test_on_a_terminal_the_table_shows_the_epoch_and_is_drawn_over(report):

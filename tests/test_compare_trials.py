@@ -22,7 +22,7 @@ from runs import PATIENCE, mistake, write_chains
 
 from recbole_attn import acceleration
 from recbole_attn.cli import main
-from recbole_attn.compare import schedule
+from recbole_attn.compare import schedule, trial
 from recbole_attn.compare.command import compare
 from recbole_attn.compare.fingerprint import PACKAGE, data_digest
 from recbole_attn.compare.plan import read_plan
@@ -444,6 +444,13 @@ WRONG = [
         "row RPG: semantic_ids=new.tsv: no such file, and one trial must not make the codes of the others; make it",
     ),
     ({"k": 5}, "'k' (command line) is not one of Pop; it belongs to ADMMSLIM"),
+    ({"dataset_save_path": "a.pth"}, "row Pop: dataset_save_path = a.pth: a comparison reads the data set's own files"),
+    ({"SASRec.dataloaders_save_path": "a.pth"}, "row SASRec: dataloaders_save_path = a.pth: a comparison reads"),
+    ({"SASRec.TIME_FIELD": "other", "name": "new"}, "row SASRec: TIME_FIELD = other, but timestamp in the other rows"),
+    (
+        {"SASRec.metric_decimal_place": 2, "name": "new"},
+        "row SASRec: metric_decimal_place = 2, but 4 in the other rows",
+    ),
     (
         {"model": "Pop,RPG", "RPG.quantizer": "pq", "RPG.n_codes": 9, "RPG.vector_size": 4},
         "row RPG: n_codes=9: quantizer=pq cuts vectors into so many slices",
@@ -588,8 +595,31 @@ def test_a_result_is_kept_under_the_hash_of_the_data_it_was_made_of_alone(folder
     monkeypatch.setattr(schedule, "start", start)
     text, failed = run(folder, model="Pop,BPR", seeds=1)
     assert failed == 2
-    assert "code or data were changed since this command began; give it again" in text
+    assert "code, data or property files were changed since this command began; give it again" in text
     monkeypatch.setattr(schedule, "start", change)
+    assert run(folder, model="Pop,BPR", seeds=1)[1] == 0
+
+
+def test_a_result_is_kept_under_the_hash_of_the_settings_it_was_made_with_alone(folder, started, monkeypatch):
+    """A property file is read anew by every trial."""
+    load = trial.load_settings
+
+    def changed(*arguments, **named):
+        settings = load(*arguments, **named)
+        settings.config["stopping_step"] = 3
+        return settings
+
+    monkeypatch.setattr(trial, "load_settings", changed)
+    text, failed = run(folder, model="Pop,BPR", seeds=1)
+    assert failed == 2
+    assert "code, data or property files were changed since this command began; give it again" in text
+    assert not results(folder)
+
+
+def test_data_may_lie_behind_a_link_of_another_name(folder, started):
+    (folder / "store").mkdir()
+    (folder / "chains").rename(folder / "store" / "v2")
+    (folder / "chains").symlink_to(folder / "store" / "v2")
     assert run(folder, model="Pop,BPR", seeds=1)[1] == 0
 
 

@@ -11,7 +11,7 @@ from typing import TextIO
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import Trial
 
-_REDRAW = 1.0  # seconds
+_REDRAW, _REPORT = 1.0, 600.0  # seconds between tables on a terminal, between lines on what is running elsewhere
 _STATES = ("done", "failed", "running", "waiting")
 
 
@@ -37,7 +37,7 @@ class Board:
         self.store, self.trials, self.at_once, self.stage = store, list(trials), at_once, stage
         self.stream = sys.stderr if stream is None else stream
         self._live = self.stream.isatty()
-        self._drawn, self._next = 0, 0.0
+        self._drawn, self._next = 0, 0.0 if self._live else monotonic() + _REPORT
         self._seconds: dict[str, float] = {}  # that finished trials took
         self._states = {trial.key: self._state(trial, ()) for trial in trials}
         if self._states and not self._live:
@@ -53,6 +53,10 @@ class Board:
         else:
             for trial in changed:
                 self._say(self._event(trial))
+            if monotonic() >= self._next:
+                self._next = monotonic() + _REPORT
+                for line in [*(f"running  {_name(trial)}: {self._epoch(trial)}" for trial in running), self._summary()]:
+                    self._say(line)
 
     def _state(self, trial: Trial, running) -> str:
         if trial.key in running:

@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from recbole_attn.compare.schedule import Watcher, run_folder
@@ -36,31 +36,38 @@ class Cluster:
         self.client, self.address, self.resources = client, address, resources
 
     def run(self, store: Store, trials: Sequence[Trial], watch: Watcher) -> None:
-        """Run every trial to its end or its failure. What was begun is cancelled when this is interrupted.
+        """Run every trial to its end or its failure. Those that run are stopped when this is interrupted.
+
+        Only as many as can run at one time are handed out: Dask blames those that wait on a worker for its loss, too.
 
         Raises:
             UserError: the scheduler is gone.
         """
-        self._require_scheduler([])
-        futures = {self._submit(store, trial): trial for trial in trials}
+        waiting = list(trials)
+        futures: dict[Any, Trial] = {}
         try:
-            while futures:
+            while waiting or futures:
                 done = [future for future in futures if future.done()]
                 self._require_scheduler(done)
                 for future in done:
                     self._settle(store, futures.pop(future), future)
                 busy = self._busy() if futures else set()
+                while waiting and len(futures) < max(1, self.at_once):
+                    trial = waiting.pop(0)
+                    futures[self._submit(store, trial)] = trial
                 watch([trial for future, trial in futures.items() if future.key in busy])
                 if futures:
                     time.sleep(_POLL)
         finally:
+            store.stop(futures.values())
             with contextlib.suppress(Exception):  # a scheduler that is gone has nothing left to cancel
                 self.client.cancel(list(futures), force=True)
 
     @property
     def at_once(self) -> int:
         """How many trials the workers run at one time."""
-        return sum(_room(worker, self.resources or {}) for worker in _workers(self.client).values())
+        workers = self._ask(lambda: _workers(self.client))
+        return sum(_room(worker, self.resources or {}) for worker in workers.values())
 
     def devices(self) -> frozenset[str]:
         """The types of device that the workers which can take a trial have.
@@ -82,8 +89,16 @@ class Cluster:
 
     def _busy(self) -> set[str]:
         """The keys of the tasks that workers have."""
+        return {key for keys in self._ask(self.client.processing).values() for key in keys}
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """The scheduler's answer.
+
+        Raises:
+            UserError: it is gone.
+        """
         try:
-            return {key for keys in self.client.processing().values() for key in keys}
+            return question()
         except (OSError, AttributeError, RuntimeError) as error:  # of a client that Dask has closed
             raise UserError(self._gone()) from error
 

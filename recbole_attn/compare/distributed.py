@@ -1,7 +1,8 @@
 """One trial on several processes: RecBole's data-parallel training, on GPUs (nccl) or on the CPU (gloo).
 
 Each process takes its share of every batch, and gradients are averaged, so that a step is the step of one process on
-the whole batch. Validation and test run on the first process alone: RecBole's own way pads the shares with rows
+the whole batch where the loss is a mean over its rows. AC-TSR's penalty and a mean over masked items are of each share.
+Validation and test run on the first process alone: RecBole's own way pads the shares with rows
 that stand twice. A checkpoint holds the random states of all processes, so that a resumed trial goes on exactly.
 """
 
@@ -28,7 +29,7 @@ def join(config, rank: int, folder: Path) -> None:
     """
     on_gpus = config["device"].type == "cuda"
     if on_gpus and torch.cuda.device_count() < config["nproc"]:
-        raise UserError(f"nproc = {config['nproc']}: there are {torch.cuda.device_count()} GPUs; lower it")
+        raise UserError(f"nproc = {config['nproc']}: this process sees {torch.cuda.device_count()} GPUs; lower it")
     if on_gpus:
         config["device"] = torch.device("cuda", rank)
         torch.cuda.set_device(rank)
@@ -50,6 +51,21 @@ def check(config) -> None:
     grouped = config["length_buckets"] is not None and config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     if (config["nproc"] or 1) > 1 and (config["training"] == "sequence" or grouped):
         raise _refusal(config)
+
+
+def check_gpus(config) -> None:
+    """Refuse processes without a GPU each; RecBole shows them those that `gpu_id` names, the first alone by default.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    processes, named = config["nproc"] or 1, [name for name in str(config["gpu_id"]).split(",") if name.strip()]
+    if processes > 1 and config["device"].type == "cuda" and len(named) < processes:
+        each = ",".join(map(str, range(processes)))
+        raise UserError(
+            f"nproc = {processes}: needs as many GPUs, and gpu_id = {config['gpu_id']} names {len(named)}; say "
+            f"--gpu_id={each}, or --use_gpu=False"
+        )
 
 
 def share(config, loader):

@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # What every trial runs through. The table of models is not among them: a new model changes no other's numbers.
 COMMON = (
     *("data/*.py", "trainer.py", "resume.py", "progress.py", "run.py", "protocol.py", "remedies.py"),
-    *("streaming.py", "ranking.py", "acceleration.py", "compiling.py", "dropout.py"),
-    *("compare/ranks.py", "compare/distributed.py"),
+    *("streaming.py", "ranking.py", "acceleration.py", "compiling.py", "dropout.py", "checkpoint.py"),
+    *("compare/trial.py", "compare/ranks.py", "compare/distributed.py"),
 )
 # Settings that say where and how a trial runs, not what it computes.
 WITHOUT_EFFECT = {

@@ -83,6 +83,11 @@ class Table(NamedTuple):
     def finished(self) -> list[Line]:
         return [line for line in self.lines if line.results]
 
+    @property
+    def several_targets(self) -> bool:
+        """Has some user more than one target?"""
+        return any(len(np.unique(ranks.user)) < len(ranks.user) for line in self.lines for ranks in line.ranks)
+
     def best(self, metric: str) -> float:
         """The highest mean, as it is printed."""
         return max((round(line.mean(metric), 4) for line in self.finished), default=float("nan"))

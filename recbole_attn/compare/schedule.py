@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from recbole_attn.compare.fingerprint import PACKAGE
-from recbole_attn.compare.store import FAILURE, Store, finished, write_json
+from recbole_attn.compare.store import FAILURE, STOP, Store, finished, write_json
 from recbole_attn.compare.trial import GPUS
 from recbole_attn.compare.trials import Trial
 
@@ -68,12 +68,17 @@ def start(folder: Path, changes: Mapping[str, str] | None = None) -> subprocess.
 def run_folder(folder: str, threads: float | None = None) -> None:
     """Run the trial of `folder` in a process of its own and wait for it: the task of a cluster's worker.
 
-    The trial sees the GPUs that the worker was started with.
+    The trial sees the GPUs that the worker was started with. It ends when its folder says so: Dask cannot interrupt a
+    task, and a worker outlives the command, or its scheduler.
     """
     gpus = {GPUS: os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
     process = start(Path(folder), {**with_threads(threads), **gpus})
     try:
-        settle(Path(folder), process.wait())
+        while process.poll() is None:
+            if (Path(folder) / STOP).exists():
+                return
+            time.sleep(_POLL)
+        settle(Path(folder), process.returncode)
     finally:
         _stop([process])
 

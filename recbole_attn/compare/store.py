@@ -7,8 +7,9 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ RESULT, FAILURE, PROGRESS, SPECIFICATION, RANKS = (
     *("result.json", "failure.json", "progress.json"),
     *("trial.json", "ranks.npz"),
 )
+STOP = "stop"  # a file in a trial's folder that asks its process to end
+LOCK = ".lock"  # a file that the process of a trial, or a command, holds while it is at work in the folder
+_PATIENCE, _POLL = 15, 0.2  # seconds: until a trial must have ended, between two looks
 BEST = "training/best.pth"
 _BEFORE = ".before"  # ends the name of a finished trial's folder while the trial is run again
 TOLD = (
@@ -115,9 +119,19 @@ class Store:
             self._started.add(trial.key)
             folder.mkdir(exist_ok=True)
             write_json(folder / SPECIFICATION, trial._asdict())
-            for name in (FAILURE, PROGRESS):
+            for name in (FAILURE, PROGRESS, STOP):
                 (folder / name).unlink(missing_ok=True)
         return folder
+
+    def stop(self, trials: Iterable[Trial]) -> None:
+        """Ask the processes of trials to end, wherever they run, and wait for it, but not for ever."""
+        folders = [self.of(trial) for trial in trials]
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                (folder / STOP).touch()
+        end = time.monotonic() + _PATIENCE
+        while any(map(_is_held, folders)) and time.monotonic() < end:
+            time.sleep(_POLL)
 
     def adopt(self, trial: Trial) -> None:
         """Take over a trial that another comparison beside this one has finished: what it found, and its best epoch."""
@@ -198,10 +212,22 @@ class Store:
             UserError: another command holds it.
         """
         with writing(self.folder):
-            lock = (self.folder / ".lock").open("w")
+            lock = (self.folder / LOCK).open("w")
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UserError(f"another command is at work in {self.folder}; wait for it to end") from error
             yield
+
+
+def _is_held(folder: Path) -> bool:
+    """Is a process at work in the folder?"""
+    try:
+        with (folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nothing can be asked of it
+        return False
+    return False

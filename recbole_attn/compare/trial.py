@@ -27,6 +27,7 @@ from recbole_attn.compare.machine import commit, machine, peak_memory
 from recbole_attn.compare.ranks import Context, RankCollector
 from recbole_attn.compare.store import (
     FAILURE,
+    LOCK,
     PROGRESS,
     RANKS,
     RESULT,
@@ -35,6 +36,7 @@ from recbole_attn.compare.store import (
     read_json,
     write_json,
 )
+from recbole_attn.compare.trials import resolved
 from recbole_attn.compile_errors import could_not_compile, is_of_compiler
 from recbole_attn.config.layers import Layer
 from recbole_attn.config.settings import load_settings
@@ -49,7 +51,7 @@ GPUS = "RECBOLE_ATTN_GPUS"
 
 def main(folder: Path) -> int:
     """Run the trial of `folder` unless it is done. Returns 0, or 1 after writing failure.json."""
-    with (folder / ".lock").open("w") as lock:
+    with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the process of a command that was killed may still be at it
         if finished(folder):
             return 0
@@ -65,15 +67,16 @@ def main(folder: Path) -> int:
 
 
 def require_unchanged(folder: Path) -> None:
-    """The hash that the trial is kept under must be that of the code and the data it finds.
+    """The hash that the trial is kept under must be that of the settings, the code and the data it finds.
 
     Raises:
         UserError: they were changed since the command began.
     """
     specification: dict[str, Any] = read_json(folder / SPECIFICATION) or {}
-    data_path = Path(configure(specification, folder)["data_path"])
-    if fingerprint(specification["model"], specification["config"], data_path) != specification["key"]:
-        raise UserError("code or data were changed since this command began; give it again")
+    config = _load(specification)
+    found = {**resolved(config), "device": specification["config"]["device"]}  # what it is, `execute` looks at
+    if fingerprint(specification["model"], found, Path(config["data_path"])) != specification["key"]:
+        raise UserError("code, data or property files were changed since this command began; give it again")
 
 
 def reason(error: BaseException) -> str:
@@ -175,15 +178,20 @@ def finish(folder: Path, specification: dict[str, Any], trainer, loaders: tuple,
 
 
 def configure(specification: dict[str, Any], folder: Path):
-    """The Config of a trial; nothing in it is drawn on a screen."""
-    settings = {**specification["settings"], "show_progress": False}
-    if GPUS in os.environ and settings.get("gpu_id") != "":  # which asks for the CPU
-        settings["gpu_id"] = os.environ[GPUS]
-    config = load_settings(specification["model"], specification["dataset"], layers=[Layer("trial", settings)]).config
+    """The Config that a trial runs with."""
+    config = _load(specification)
     config["checkpoint_dir"] = str(folder / "training")
     if is_computed(config):
         config["nproc"] = 1  # it counts what it sees, which would be its share
     return config
+
+
+def _load(specification: dict[str, Any]):
+    """The settings of a trial as they come out here; nothing in them is drawn on a screen."""
+    settings = {**specification["settings"], "show_progress": False}
+    if GPUS in os.environ and settings.get("gpu_id") != "":  # which asks for the CPU
+        settings["gpu_id"] = os.environ[GPUS]
+    return load_settings(specification["model"], specification["dataset"], layers=[Layer("trial", settings)]).config
 
 
 def is_computed(config) -> bool:

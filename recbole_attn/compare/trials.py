@@ -30,11 +30,13 @@ from recbole_attn.run import build_on_two_items
 STRICT = (
     *("eval_args", "time_order", "repeatable", "metrics", "topk", "valid_metric", "epochs", "stopping_step"),
     *("eval_step", "benchmark_filename", "rm_dup_inter", "val_interval", "filter_inter_by_user_or_item"),
-    *("user_inter_num_interval", "item_inter_num_interval"),
+    *("user_inter_num_interval", "item_inter_num_interval", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"),
+    "metric_decimal_place",
 )
 COMPARED = (
     *("MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "loss_type", "train_neg_sample_args"),
-    *("learner", "learning_rate", "weight_decay", "training"),
+    *("learner", "learning_rate", "weight_decay", "clip_grad_norm", "training", "length_buckets", "shuffle"),
+    *("precision", "enable_amp", "fast_dropout", "fast_gelu"),
 )
 UNFIT = {
     "RaCT": "is trained in three stages, each a run of its own",
@@ -129,28 +131,19 @@ def _on_dataset(plan: Plan, row: Row, dataset: str, layers: Sequence[Layer], see
     config = load_settings(row.model, dataset, layers=layers).config
     if plan.devices is not None:
         config["device"] = _device_there(plan.devices, config["gpu_id"])
-    if config["eval_type"] != EvaluatorType.RANKING:
-        raise UserError(f"metrics = {config['metrics']}: a comparison needs ranking metrics, such as NDCG")
-    if not has_rows(config["valid_metric"]):
-        raise UserError(
-            f"valid_metric = {config['valid_metric']}: a comparison pairs users, each with a value of this metric; "
-            "use one of their lists, such as NDCG@10"
-        )
+    _check_metrics(config)
     _check_test(config)
+    _check_files(config)
     _check_model(config)
     distributed.check(config)
+    if plan.devices is None:
+        distributed.check_gpus(config)
     stack = Stack()
     for layer in layers:
         stack.lay(layer)
-    data_path = Path(config["data_path"]).resolve()
+    data_path = Path(config["data_path"]).absolute()  # a link keeps its name, by which the files in it are named
     if not data_path.exists():
         protocol.load(config)  # downloads what RecBole knows, as a single run does, or says where files belong
-    table = config["semantic_ids"]
-    if table and not Path(table).is_file():
-        raise UserError(
-            f"semantic_ids={table}: no such file, and one trial must not make the codes of the others; "
-            "make it with a single run, or leave semantic_ids out, and each trial makes its own"
-        )
     # A trial runs in a folder of its own, where a relative path would name something else.
     for name, path in named_files(config.final_config_dict).items():
         config[name] = stack.values[name] = str(path)
@@ -168,6 +161,29 @@ def _device_there(types: Collection[str], gpu_id: str) -> torch.device:
             "--resources 'GPU=1', or 'CPU=4', and ask for that, as in --resources='{GPU: 1}', or say --use_gpu=False"
         )
     return torch.device(*types)
+
+
+def _check_metrics(config) -> None:
+    if config["eval_type"] != EvaluatorType.RANKING:
+        raise UserError(f"metrics = {config['metrics']}: a comparison needs ranking metrics, such as NDCG")
+    if not has_rows(config["valid_metric"]):
+        raise UserError(
+            f"valid_metric = {config['valid_metric']}: a comparison pairs users, each with a value of this metric; "
+            "use one of their lists, such as NDCG@10"
+        )
+
+
+def _check_files(config) -> None:
+    """Refuse saved data, which no hash of the data set's files knows of, and codes that a trial would have to write."""
+    for name in ("dataset_save_path", "dataloaders_save_path"):
+        if config[name]:
+            raise UserError(f"{name} = {config[name]}: a comparison reads the data set's own files; leave it out")
+    table = config["semantic_ids"]
+    if table and not Path(table).is_file():
+        raise UserError(
+            f"semantic_ids={table}: no such file, and one trial must not make the codes of the others; "
+            "make it with a single run, or leave semantic_ids out, and each trial makes its own"
+        )
 
 
 def _check_test(config) -> None:
@@ -195,7 +211,7 @@ def _check_model(config) -> None:
 
 
 def _trial(row: Row, dataset: str, config, values: Mapping[str, Any], seed: int, data_path: Path) -> Trial:
-    final = {**_plain(config.final_config_dict), "seed": seed, "device": config["device"].type}
+    final = {**resolved(config), "seed": seed}
     return Trial(
         row=row.name,
         model=row.model,
@@ -262,7 +278,9 @@ def has_rows(metric: str) -> bool:
     return kind is not None and issubclass(kind, TopkMetric) and kind.metric_need == ["rec.topk"]
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can hold of a config."""
+def resolved(config) -> dict[str, Any]:
+    """All settings as they came out, as far as JSON can hold them, and the type of the device."""
     kinds = (str, int, float, bool, list, tuple, dict, type(None))
-    return {key: value for key, value in values.items() if isinstance(value, kinds) and not hasattr(value, "value")}
+    values = config.final_config_dict.items()
+    plain = {key: value for key, value in values if isinstance(value, kinds) and not hasattr(value, "value")}
+    return {**plain, "device": config["device"].type}

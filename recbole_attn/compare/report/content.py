@@ -40,10 +40,15 @@ def headline(table: Table) -> Grid:
 
 def stars(table: Table) -> str:
     """What a mark beside a number says, and what it does not."""
+    weights = (
+        " Means count every target alike, the test every user, whose targets are averaged first."
+        if table.several_targets
+        else ""
+    )
     return (
         f"Stars: differs from {table.baseline} (↓: is worse) in a paired t-test over users, Holm-corrected over the "
         f"{table.tests} tests of this table (* p < .05, ** p < .01, *** p < .001). The test is of these trainings: "
-        "what other seeds would change is not in it, only in the standard deviation."
+        f"what other seeds would change is not in it, only in the standard deviation.{weights}"
     )
 
 

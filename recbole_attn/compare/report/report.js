@@ -7,7 +7,8 @@ for (const table of document.querySelectorAll("table")) {
       return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent.trim();
     };
     const numeric = head.classList.contains("number");
-    const ascending = head.getAttribute("aria-sort") === (numeric ? "descending" : "none");
+    const now = head.getAttribute("aria-sort");
+    const ascending = numeric ? now === "descending" : now !== "ascending";
     heads.forEach((other) => other.setAttribute("aria-sort", "none"));
     head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     const order = (a, b) => {

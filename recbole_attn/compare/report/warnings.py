@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from recbole_attn.compare.outcome import Line, Outcome, Table
+from recbole_attn.compare.ranks import Ranks
 from recbole_attn.protocol import splits_along_time
 
 _MANY_TIES = 0.01
@@ -50,16 +53,22 @@ def _data(table: Table) -> list[str]:
     """Rows that were not all tested on the same targets among the same items."""
     found: dict[tuple, list[str]] = {}
     for line in table.finished:
-        for result in line.results:
-            seen = (result["data"]["items"], result["data"]["test rows"], result["data_digest"])
+        for result, ranks in zip(line.results, line.ranks):
+            seen = (result["data"]["items"], result["data"]["test rows"], result["data_digest"], _targets(ranks))
             found.setdefault(seen, []).append(line.name)
     if len(found) < 2:
         return []
     groups = [
-        f"{', '.join(dict.fromkeys(names))} ({items:,} items, {rows:,} test rows, files {digest[:8]})"
-        for (items, rows, digest), names in found.items()
+        f"{', '.join(dict.fromkeys(names))} ({items:,} items, {rows:,} test rows, files {digest[:8]}, "
+        f"targets {targets[:8]})"
+        for (items, rows, digest, targets), names in found.items()
     ]
     return [f"Rows were tested on different data, so that their metrics cannot be compared: {'; '.join(groups)}."]
+
+
+def _targets(ranks: Ranks) -> str:
+    """A digest of who is tested on what, in whatever order."""
+    return sha256("\n".join(sorted(map("\t".join, zip(ranks.user, ranks.target)))).encode()).hexdigest()
 
 
 def _seeds(outcome: Outcome, table: Table) -> list[str]:
