@@ -43,7 +43,8 @@ class _RowwiseCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, states, items, target, product):
         total = states.new_zeros(())
-        to_states, to_items = torch.empty_like(states), torch.zeros_like(items)
+        to_states = torch.empty_like(states)
+        to_items = torch.zeros_like(items) if ctx.needs_input_grad[1] else None
         narrow = items.to(product)
         rows = max(_FEWEST_ROWS, _SCORES // len(items))
         parts = zip(states.to(product).split(rows), target.split(rows), to_states.split(rows))
@@ -54,18 +55,20 @@ class _RowwiseCrossEntropy(torch.autograd.Function):
             chance[torch.arange(len(hit)), hit] -= 1
             chance = chance.to(product)
             to_some.copy_(chance @ narrow)
+            if to_items is None:
+                continue
             if product == to_items.dtype:
                 to_items.addmm_(chance.T, some)
             else:
                 to_items += chance.T @ some
-        ctx.save_for_backward(to_states.div_(len(states)), to_items.div_(len(states)))
+        ctx.save_for_backward(to_states.div_(len(states)), None if to_items is None else to_items.div_(len(states)))
         return total / len(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
         to_states, to_items = ctx.saved_tensors
-        return to_states * gradient, to_items * gradient, None, None
+        return to_states * gradient, None if to_items is None else to_items * gradient, None, None
 
 
 def chunked_cross_entropy(states: Tensor, items: Tensor, target: Tensor, chunk: int) -> Tensor:
@@ -103,11 +106,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, gradient):
         states, items, target, total = ctx.saved_tensors
         scale = gradient / len(states)
-        to_states, to_items = -items[target], torch.empty_like(items)
+        to_states, to_items = -items[target], torch.empty_like(items) if ctx.needs_input_grad[1] else None
         for start in range(0, len(items), ctx.chunk):
             part = slice(start, start + ctx.chunk)
             chance = (states @ items[part].T).sub_(total[:, None]).exp_()
             to_states.addmm_(chance, items[part])
-            torch.mm(chance.T, states, out=to_items[part])
-        to_items.index_add_(0, target, states, alpha=-1)
-        return to_states.mul_(scale), to_items.mul_(scale), None, None
+            if to_items is not None:
+                torch.mm(chance.T, states, out=to_items[part])
+        if to_items is not None:
+            to_items.index_add_(0, target, states, alpha=-1).mul_(scale)
+        return to_states.mul_(scale), to_items, None, None

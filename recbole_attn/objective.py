@@ -10,7 +10,8 @@ that adds the two up and calls `backward` does the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,19 @@ class Losses(NamedTuple):
 
     calibrated: Tensor
     adversarial: Tensor
+
+
+@contextlib.contextmanager
+def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """What is computed in this context takes `parameters` for constants, and spends nothing on their gradients."""
+    moved = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in moved:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moved:
+            parameter.requires_grad_(True)
 
 
 def adversarial_losses(

@@ -15,7 +15,10 @@ from recbole_attn.errors import UserError
 
 
 class Epoch(NamedTuple):
-    """What one epoch did. The last three are None in an epoch without validation."""
+    """What one epoch did. The `valid_` ones are None in an epoch without validation.
+
+    `train_losses` are the parts of `train_loss` where a model has several, in its order; they are sums over batches.
+    """
 
     epoch: int
     train_loss: float
@@ -23,6 +26,7 @@ class Epoch(NamedTuple):
     valid_score: float | None = None
     valid_result: dict | None = None
     valid_seconds: float | None = None
+    train_losses: tuple[float, ...] | None = None
 
 
 class WatchedTrainer(Trainer):
@@ -42,8 +46,9 @@ class WatchedTrainer(Trainer):
         with _bar(epoch_idx, len(train_data), show_progress) as self._bar:
             loss = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress=False)
         self._check_parameters()
-        total = sum(loss) if isinstance(loss, tuple) else loss
-        self.history.append(Epoch(epoch_idx, total, perf_counter() - start))
+        parts = loss if isinstance(loss, tuple) else None
+        total = loss if parts is None else sum(parts)
+        self.history.append(Epoch(epoch_idx, total, perf_counter() - start, train_losses=parts))
         return loss
 
     def _check_nan(self, loss):

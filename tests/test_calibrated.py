@@ -22,8 +22,12 @@ def make(preset=CLEAN, **changes):
 
 def histories(length, batch=2):
     """(batch, length) ids: the first history is full, the next ones shorter and shorter."""
-    seq = torch.arange(1, length + 1).repeat(batch, 1)
-    return seq * (torch.arange(length) < length - 2 * torch.arange(batch)[:, None])
+    return of_lengths(length, [length - 2 * row for row in range(batch)])
+
+
+def of_lengths(length, lengths):
+    """(rows, length) ids: one history of each length, padded."""
+    return torch.arange(1, length + 1) * (torch.arange(length) < torch.tensor(lengths)[:, None])
 
 
 def inputs(length, batch=2):
@@ -63,10 +67,10 @@ def assert_same_values_and_gradients(fast, slow, leaves):
 
 @PRESETS
 @MASKS
-@pytest.mark.parametrize("length", [1, 2, 7, 50])
-def test_both_maps_and_the_penalty_equal_the_loops_in_value_and_gradient(preset, make_mask, length):
-    mechanism, batch = make(preset, max_length=50), 1 if length == 50 else 2
-    x, mask = inputs(length, batch).requires_grad_(), make_mask(histories(length, batch))
+@pytest.mark.parametrize(("length", "lengths"), [(1, [1, 0]), (2, [2, 1, 0]), (7, [7, 5, 1]), (50, [50, 3])])
+def test_both_maps_and_the_penalty_equal_the_loops_in_value_and_gradient(preset, make_mask, length, lengths):
+    mechanism, batch = make(preset, max_length=50), len(lengths)
+    x, mask = inputs(length, batch).requires_grad_(), make_mask(of_lengths(length, lengths))
     noise = torch.randn(batch, 2, length, length, generator=torch.Generator().manual_seed(9)).double()
     fix_noise(mechanism, noise)
     slow = reference_calibrated.calibration(mechanism, x, mask, noise)

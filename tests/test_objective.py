@@ -1,6 +1,7 @@
 """Two losses on disjoint parameters: one backward pass gives what two separate ones would."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -8,10 +9,12 @@ from runs import command, write_chains
 from test_models import batch, build
 
 from recbole_attn.attention import Adversary
+from recbole_attn.checkpoint import load_checkpoint
 from recbole_attn.cli import main
-from recbole_attn.objective import Losses, restrict
+from recbole_attn.objective import Losses, held, restrict
 
 PRESETS = pytest.mark.parametrize("preset", ["clean", "released"])
+BACKBONES = pytest.mark.parametrize("name", ["ACTSR", "ACBERT4Rec"])
 SIZES = {"n_layers": 2, "hidden_size": 8, "inner_size": 12, "hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.2}
 
 
@@ -44,7 +47,7 @@ def two_backwards(model, interaction, seed=7):
         model.zero_grad()
         torch.manual_seed(seed)
         encoded, loss = model.learn(interaction)
-        penalty = torch.stack(encoded.aux).mean()
+        penalty = torch.stack([size for size in encoded.aux if size is not None]).mean()
         total = loss(encoded.hidden)
         shadow = loss(encoded.shadow)
         (model.penalty_weight * penalty - shadow if adversarial else total).backward()
@@ -73,12 +76,16 @@ def one_pass():
     [("ACTSR", batch), ("ACTSR", one_pass), ("ACBERT4Rec", batch)],
     ids=["ACTSR", "ACTSR, one pass", "ACBERT4Rec"],
 )
-@pytest.mark.parametrize("attacked_layers", ["last", "all"])
-def test_every_parameter_gets_the_gradient_of_its_own_loss(preset, name, make_batch, attacked_layers):
-    model, interaction = make(preset, name, attacked_layers=attacked_layers), make_batch()
+@pytest.mark.parametrize(
+    ("attacked_layers", "attention_layers"), [("last", "all"), ("all", "all"), ("last", [0]), ("all", [1])]
+)
+def test_every_parameter_gets_the_gradient_of_its_own_loss(preset, name, make_batch, attacked_layers, attention_layers):
+    """With [0], the shadow goes through a layer of softmax attention, which reads selected rows."""
+    model = make(preset, name, attacked_layers=attacked_layers, attention_layers=attention_layers)
+    interaction = make_batch()
     ours = one_backward(model, interaction)
     assert_same(ours, two_backwards(model, interaction), rtol=1e-10, atol=1e-14)
-    assert len(attackers(model)) == 8
+    assert len(attackers(model)) == (8 if attention_layers == "all" else 4)
     assert all(ours[name].abs().max() > 0 for name in attackers(model) if "key.bias" not in name)
 
 
@@ -105,8 +112,9 @@ def test_the_calibrated_loss_moves_queries_through_the_keep_mask():
 
 
 @PRESETS
-def test_clipping_shortens_all_gradients_by_one_factor(preset):
-    model, interaction = make(preset), batch()
+@BACKBONES
+def test_clipping_shortens_all_gradients_by_one_factor(preset, name):
+    model, interaction = make(preset, name), batch()
     expected = two_backwards(model, interaction)
     norm = torch.stack([gradient.norm() for gradient in expected.values()]).norm()
     one_backward(model, interaction)
@@ -116,8 +124,9 @@ def test_clipping_shortens_all_gradients_by_one_factor(preset):
 
 
 @PRESETS
-def test_gradients_accumulate_and_scale(preset):
-    model, parts = make(preset), [batch(seed=1), batch(seed=2)]
+@BACKBONES
+def test_gradients_accumulate_and_scale(preset, name):
+    model, parts = make(preset, name), [batch(seed=1), batch(seed=2)]
     apart = [one_backward(model, part, seed) for seed, part in enumerate(parts)]
     apart = [{name: gradient.clone() for name, gradient in found.items()} for found in apart]
     model.zero_grad()
@@ -129,9 +138,10 @@ def test_gradients_accumulate_and_scale(preset):
 
 
 @PRESETS
-def test_bfloat16_follows_float32(preset):
+@BACKBONES
+def test_bfloat16_follows_float32(preset, name):
     """Under autocast: 1 % from two separate backward passes in autocast, 15 % from float32, both by norm."""
-    model, interaction = make(preset).float(), batch()
+    model, interaction = make(preset, name).float(), batch()
     exact = {name: gradient.clone() for name, gradient in two_backwards(model, interaction).items()}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         apart = {name: gradient.clone() for name, gradient in two_backwards(model, interaction).items()}
@@ -145,8 +155,9 @@ def test_bfloat16_follows_float32(preset):
             assert error < tolerance * torch.stack([expected[name].norm() for name in group]).norm()
 
 
-def test_the_values_are_those_of_the_losses():
-    model, interaction = make("clean"), batch()
+@BACKBONES
+def test_the_values_are_those_of_the_losses(name):
+    model, interaction = make("clean", name), batch()
     torch.manual_seed(7)
     losses = model.calculate_loss(interaction)
     torch.manual_seed(7)
@@ -155,6 +166,25 @@ def test_the_values_are_those_of_the_losses():
     torch.testing.assert_close(losses.calibrated, loss(encoded.hidden))
     expected = 0.3 * torch.stack(encoded.aux).mean() - loss(encoded.shadow)
     torch.testing.assert_close(losses.adversarial, expected)
+
+
+def test_held_parameters_are_constants_until_the_end():
+    first, second = (torch.nn.Parameter(torch.tensor(value)) for value in (2.0, 3.0))
+    with pytest.raises(ZeroDivisionError), held([first]):
+        (first * second).backward()
+        raise ZeroDivisionError
+    assert (first.grad, second.grad) == (None, 2.0)
+    assert first.requires_grad
+
+
+@BACKBONES
+def test_the_attack_costs_no_gradient_of_the_items(name):
+    model = make("clean", name)
+    encoded, loss = model.learn(batch())
+    asked = []
+    model._losses(encoded, lambda hidden: asked.append(model.item_embedding.weight.requires_grad) or loss(hidden))
+    assert asked == [True, False]
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_restricted_loss_moves_its_parameters_alone():
@@ -182,5 +212,10 @@ def test_both_losses_stand_in_the_training_log(tmp_path, caplog):
     }
     with caplog.at_level(logging.INFO):
         assert main(command(tmp_path, **settings)) == 0
-    assert "train_loss1" in caplog.text
-    assert "train_loss2" in caplog.text
+    (line,) = [message for message in caplog.messages if "train_loss1" in message]
+    calibrated, adversarial = (float(re.search(rf"train_loss{n}.*?: (-?[\d.]+)", line)[1]) for n in (1, 2))
+    (last,) = (tmp_path / "saved").glob("*/last.pth")
+    (epoch,) = load_checkpoint(last)["continuation"]["history"]
+    assert epoch["train_losses"] == pytest.approx((calibrated, adversarial), abs=1e-3)
+    assert epoch["train_loss"] == pytest.approx(calibrated + adversarial, abs=1e-3)
+    assert adversarial < 0 < calibrated  # the attacker gains what the recommender would lose

@@ -10,7 +10,7 @@ from torch import Tensor
 from recbole_attn.attention import Adversary, Attention, Calibrated, Spatial
 from recbole_attn.encoder import Encoded
 from recbole_attn.model.backbone import Backbone, chosen_layers, softmax_attention
-from recbole_attn.objective import Losses, adversarial_losses
+from recbole_attn.objective import Losses, adversarial_losses, held
 
 PRESETS: dict[str, dict[str, Any]] = {
     "clean": {
@@ -93,14 +93,11 @@ class CalibratedModel(Backbone):
             return Losses(calibrated, calibrated.new_zeros(()))
         attackers = [p for module in self.modules() if isinstance(module, Adversary) for p in module.parameters()]
         theirs = set(map(id, attackers))
-        return adversarial_losses(
-            calibrated,
-            loss(encoded.shadow),
-            [penalty for penalty in encoded.aux if penalty is not None],
-            self.penalty_weight,
-            attackers,
-            [p for p in self.parameters() if id(p) not in theirs],
-        )
+        others = [p for p in self.parameters() if id(p) not in theirs]
+        with held(others):  # the attack moves nothing on the way from the states to the loss
+            attacked = loss(encoded.shadow)
+        penalties = [penalty for penalty in encoded.aux if penalty is not None]
+        return adversarial_losses(calibrated, attacked, penalties, self.penalty_weight, attackers, others)
 
     def _count_step(self) -> None:
         if self.training:
