@@ -27,18 +27,22 @@ def need_all_scores(metrics: list[str]) -> list[str]:
 
 
 class StreamingCollector(Collector):
-    """RecBole's collector, which takes `Scores` as well as a matrix."""
+    """RecBole's collector, which takes `Scores` as well as a matrix, and makes none of its own if the best items do."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._best_suffice = not need_all_scores(config["metrics"])
 
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
-        if not isinstance(scores_tensor, Scores):
+        if not self._best_suffice:
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
-        items = scores_tensor.top_k(max(self.topk)).items
+        items = _best_items(scores_tensor, max(self.topk))
         if self.register.need("rec.items"):
             self.data_struct.update_tensor("rec.items", items)
         if self.register.need("rec.topk"):
             targets = positive_u.to(items.device), positive_i.to(items.device)
-            self.data_struct.update_tensor("rec.topk", record(items, *targets, scores_tensor.n_items))
+            self.data_struct.update_tensor("rec.topk", record(items, *targets, as_scores(scores_tensor).n_items))
 
 
 class TieCollector(StreamingCollector):
@@ -63,6 +67,11 @@ class TieCollector(StreamingCollector):
     def tie_share(self) -> float | None:
         """Share of targets whose rank is partly a matter of chance; None unless each has a row of scores of its own."""
         return None if self._uncounted or not self._targets else self._tied / self._targets
+
+
+def _best_items(scores: Scores | Tensor, k: int) -> Tensor:
+    """The k best items of each user, (B, k); of a matrix in RecBole's order, ties included."""
+    return scores.topk(k, dim=-1).indices if isinstance(scores, Tensor) else scores.top_k(k).items
 
 
 def as_scores(scores: Scores | Tensor) -> Scores:

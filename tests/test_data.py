@@ -307,18 +307,22 @@ def test_trimmed_batches_are_the_full_ones_less_their_padding(tiny):
 
 @pytest.mark.parametrize("name", sorted(TRIMMABLE))
 def test_recboles_models_that_may_be_trimmed_score_alike(tiny, name):
-    found = []
+    """Also a history of one item in a batch of its own, which leaves no padding at all."""
+    found, widths = [], set()
     for trim in (False, True):
-        settings = config(tiny, name, trim=trim, eval_batch_size=2, train_batch_size=4)
+        settings = config(tiny, name, trim=trim, eval_batch_size=2, train_batch_size=1, shuffle=False)
         loaders = split(settings, load_dataset(settings))
         init_seed(3, True)
         model = get_model(name)(settings, loaders[0].dataset).eval()
+        scored = [*batches(loaders[0]), *batches(loaders[2])]
+        widths |= {batch["item_id_list"].shape[1] for batch in scored}
         with torch.no_grad():
-            found.append(torch.cat([model.full_sort_predict(batch).flatten() for batch in batches(loaders[2])]))
+            found.append(torch.cat([model.full_sort_predict(batch).flatten() for batch in scored]))
+    assert 1 in widths
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["Caser", "LightSANs", "SHAN"])
+@pytest.mark.parametrize("name", ["Caser", "HRM", "LightSANs", "SHAN"])
 def test_a_model_that_reads_padding_is_not_trimmed(tiny, name):
     with pytest.raises(UserError, match=f"trim = True: {name} may read padding; leave trim out"):
         load_dataset(config(tiny, name, trim=True))
@@ -400,6 +404,21 @@ def test_a_saved_data_set_is_read_where_asked_for_and_nowhere_else(tiny):
     assert len(split(resplit, load_dataset(resplit))[1].dataset) == 0
     other = config(tiny, dataset_save_path=str(stale), rm_dup_inter="first")
     assert len(load_dataset(other).inter_feat) == 9
+
+
+@pytest.mark.parametrize("changes", [{"time_order": "recbole"}, {"trim": False}, {"model": "AttnSASRec"}], ids=str)
+def test_saved_loaders_of_other_settings_are_made_anew(tiny, caplog, changes):
+    """RecBole, whose settings these are not, would read them."""
+    saved = config(tiny, **{"trim": True, **changes}, save_dataloaders=True)
+    split(saved, load_dataset(saved))
+    (file,) = (tiny / "saved").glob("*-dataloader.pth")
+    asked, fresh = config(tiny, trim=True, dataloaders_save_path=str(file)), config(tiny, trim=True)
+    found, expected = (split(settings, load_dataset(settings)) for settings in (asked, fresh))
+    assert f"the saved split differs in {next(iter(changes))} and is made anew" in caplog.text
+    for ours, theirs in zip(found, expected):
+        for one, other in zip(batches(ours), batches(theirs)):
+            assert all(torch.equal(one[name], other[name]) for name in other.columns)
+    assert asked["dataloaders_save_path"] == str(file)
 
 
 def test_a_split_data_set_survives_pickling(tiny):

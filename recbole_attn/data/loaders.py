@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterable
 from logging import getLogger
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from recbole_attn.data.windows import WindowLoader
 from recbole_attn.errors import UserError
 
 _NOWHERE = os.path.join(os.devnull, "none")  # cannot exist
+_UNKNOWN_TO_RECBOLE = ("model", "time_order", "trim")  # of what saved data depend on, next to what RecBole compares
 
 
 class OrderedDIENDataset(OrderedDataset, stock.DIENDataset):
@@ -69,12 +71,9 @@ def load_dataset(config) -> stock.Dataset:
     """
     if config["dataset_save_path"]:
         saved = _load_saved(Path(config["dataset_save_path"]))
-        named = (*dataset_arguments, "seed", "model", "time_order", "trim")
-        changed = [name for name in named if config[name] != saved.config[name]]
-        if not changed:
+        if _fits("data set", saved, config, (*dataset_arguments, "seed", *_UNKNOWN_TO_RECBOLE)):
             saved.config = config  # the saved one holds the split and batch sizes of its own run
             return saved
-        getLogger().warning(f"the saved data set differs in {', '.join(changed)} and is made anew")
     dataset = dataset_class(config)(config)
     if config["save_dataset"]:
         dataset.save()
@@ -86,6 +85,14 @@ def dataset_class(config) -> type[stock.Dataset]:
     plain = _BY_TYPE.get(config["MODEL_TYPE"], stock.Dataset)
     chosen = getattr(stock, f"{config['model']}Dataset", plain)
     return _OURS.get(chosen, chosen)
+
+
+def _fits(what: str, saved: stock.Dataset, config, names: Iterable[str]) -> bool:
+    """Was a saved data set made under these settings? If not, say so."""
+    changed = [name for name in names if config[name] != saved.config[name]]
+    if changed:
+        getLogger().warning(f"the saved {what} differs in {', '.join(changed)} and is made anew")
+    return not changed
 
 
 def _load_saved(path: Path) -> stock.Dataset:
@@ -110,16 +117,23 @@ def split(config, dataset) -> tuple:
     asked = config["dataloaders_save_path"]
     if asked and not Path(asked).is_file():
         raise UserError(f"dataloaders_save_path={asked}: there is no such file")
-    config["dataloaders_save_path"] = asked or _NOWHERE
-    try:
-        train, valid, test = data_preparation(config, dataset)
-    finally:
-        config["dataloaders_save_path"] = asked
+    train, valid, test = _prepared(config, dataset, asked or _NOWHERE)
+    if asked and not _fits("split", train.dataset, config, _UNKNOWN_TO_RECBOLE):
+        train, valid, test = _prepared(config, load_dataset(config), _NOWHERE)  # RecBole has spoilt `dataset` for this
     if config["training"] == "sequence":
         return WindowLoader(config, train.dataset, train._sampler, shuffle=config["shuffle"]), valid, test
     if config["length_buckets"] is not None and isinstance(train.dataset, stock.SequentialDataset):
         train = BucketLoader(config, train.dataset, train._sampler, shuffle=config["shuffle"])
     return train, valid, test
+
+
+def _prepared(config, dataset, saved: str) -> tuple:
+    """RecBole's loaders, read from the file `saved` where there is one that fits in what RecBole compares."""
+    asked, config["dataloaders_save_path"] = config["dataloaders_save_path"], saved
+    try:
+        return data_preparation(config, dataset)
+    finally:
+        config["dataloaders_save_path"] = asked
 
 
 class BucketLoader(TrainDataLoader):

@@ -111,7 +111,7 @@ class Prefixes(Interaction):
 
 
 # RecBole's models whose scores do not change with the padding of a batch; the others fail on it, or read it.
-TRIMMABLE = frozenset(("BERT4Rec", "CORE", "FPMC", "GCSAN", "GRU4Rec", "HRM", "NARM", "SASRec", "SRGNN", "TransRec"))
+TRIMMABLE = frozenset(("BERT4Rec", "CORE", "FPMC", "GCSAN", "GRU4Rec", "NARM", "SASRec", "SRGNN", "TransRec"))
 
 
 class OrderedDataset(TimeOrder, FastReading, Filters, Splits):
