@@ -1,6 +1,6 @@
 """Does training on whole sequences in one pass reach the validation NDCG@10 of training on prefixes, 97 % of it?
 
-    python benchmarks/gate.py benchmarks/results/one_pass-ml-100k/results.csv
+    python benchmarks/gate.py benchmarks/results/one_pass-amazon-beauty/results.csv
 
 Reads the results of comparisons: of each model that has one row of either kind, means over the seeds of the best
 validation NDCG@10, and the minutes until an epoch first reached 97 % of the prefixes' mean. Prints a table in Markdown.
