@@ -4,13 +4,13 @@
     python benchmarks/scaling.py --models AttnSASRec --repeats 1 --lengths 25 50 --items 1000 10000 --users 1000 4000
 
 Lengths and items: a training and an evaluation step on random full histories, as in `train_step.py` (batch 256, and 64
-for items). Along length also the one product R·A of value refinement alone, for one layer and batch 256: it costs L³,
-where plain attention costs L². Users: preparation, a training epoch and an evaluation of a synthetic log with 20
-interactions a user, as in `one_epoch.py`. Medians over the repeats, each in a process of its own (of R·A: over its
-steps, in this process). The exponent is the slope of a straight line through log cost against log size; `end` is that
-of the last two points, where constant costs matter least. Writes `benchmarks/results/scaling.md`, `.csv` and `.png`.
-Finished measurements are kept in the `.json` beside them, which is this machine's alone and not committed: a command
-that was stopped goes on where it was.
+for items, where an evaluation step finds the best 20 of all). Along length also the one product R·A of value refinement
+alone, for one layer and batch 256: it costs L³, where plain attention costs L². Users: preparation, a training epoch
+and an evaluation of a synthetic log with 20 interactions a user, as in `one_epoch.py`. Medians over the repeats, each
+in a process of its own (of R·A: over its steps, in this process). The exponent is the slope of a straight line through
+log cost against log size; `end` is that of the last two points, where constant costs matter least. Writes
+`benchmarks/results/scaling.md`, `.csv` and `.png`. Finished measurements are kept in the `.json` beside them, which is
+this machine's alone and not committed: a command that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ FREE = {"models", "lengths", "items", "users", "repeats", "name"}
 SIZES = {"layers": 2, "heads": 2, "hidden": 64, "device": "cpu", "anomaly": False}
 PER_USER, CATALOGUE = 20, 5000
 PRODUCT = "R·A"
+TOP = 20
 
 
 class Point(NamedTuple):
@@ -52,6 +53,7 @@ class Point(NamedTuple):
 def of_steps(args: argparse.Namespace, along: str, sizes: list[int], keep: Callable) -> list[Point]:
     """Milliseconds and MiB of steps along `length` or `items`."""
     fixed = {"length": 50, "items": 3417, "batch": 256 if along == "length" else 64, "threads": args.threads}
+    fixed["top"] = TOP if along == "items" else None
     points = []
     for size in sizes:
         runs: dict = {(model, phase): [] for model in args.models for phase in train_step.PHASES}

@@ -86,7 +86,7 @@ def measure(spec: dict) -> dict[str, float]:
     torch.autograd.set_detect_anomaly(spec["anomaly"])
     torch.manual_seed(0)
     model, batch = build(spec)
-    step = training_step(model, batch) if spec["phase"] == "train" else evaluation_step(model, batch)
+    step = training_step(model, batch) if spec["phase"] == "train" else evaluation_step(model, batch, spec.get("top"))
     before = memory_mib(spec["device"], peak=False)
     step()
     wall, cpu = zip(*(timed(step, spec["device"]) for _ in range(spec["steps"])))
@@ -144,11 +144,16 @@ def training_step(model, batch):
     return step
 
 
-def evaluation_step(model, batch):
+def evaluation_step(model, batch, top: int | None = None):
+    """The scores of all items, or as an evaluation ranks them the `top` best, in chunks where a model offers that."""
     import torch
 
+    from recbole_attn.streaming import scores_of
+
     model.eval()
-    return torch.no_grad()(lambda: model.full_sort_predict(batch))
+    if top is None:
+        return torch.no_grad()(lambda: model.full_sort_predict(batch))
+    return torch.no_grad()(lambda: scores_of(model, batch, model.n_items, None, None).top_k(top))
 
 
 def timed(step, device: str) -> tuple[float, float]:
