@@ -109,12 +109,15 @@ def far_from_uniform(mechanism):
 
 
 class Largest(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that is made."""
+    """Notes the number of elements of the largest tensor that is made, and the shapes of all."""
 
-    numbers = 0
+    def __init__(self):
+        super().__init__()
+        self.numbers, self.shapes = 0, set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if isinstance(out, torch.Tensor):
+            self.shapes.add(out.shape)
             self.numbers = max(self.numbers, out.untyped_storage().nbytes() // out.element_size())
         return out
