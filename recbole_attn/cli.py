@@ -24,7 +24,7 @@ INCOMPLETE, MISTAKE = 1, 2
 _OF_ONE_RUN = {"model", "dataset", "config_files", "resume", "show_config", "help", "k"}
 _OF_A_COMPARISON = {
     *("model", "dataset", "config_files", "seeds", "baseline", "name", "results", "jobs", "rerun"),
-    *("engine", "address", "resources", "show_config", "help", "k"),
+    *("report_only", "engine", "address", "resources", "show_config", "help", "k"),
 }
 
 

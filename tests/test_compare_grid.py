@@ -127,6 +127,21 @@ def test_a_row_whose_whole_grid_fails_is_not_trained_on_its_defaults(folder, mon
     assert "failed: BPR, seed 2020: no setting of its grid has a validation score, so none was chosen" in text
 
 
+def test_nothing_is_chosen_from_a_grid_of_which_a_setting_waits(folder, monkeypatch):
+    fork_trials(monkeypatch)
+    asked = tuned(folder, BPR={"learning_rate": [0.01, 0.02]})
+    first, second = (candidate.trials[0] for candidate in grids(read_plan(asked))["BPR"])
+    compare(asked)
+    store = Store(folder / "results" / "tuned")
+    (store.of(second) / "result.json").unlink()
+    text, failed = compare({**asked, "report_only": True})
+    assert failed == 0
+    assert "waiting: BPR, learning_rate = 0.02\nwaiting: BPR, seed 2020\n" in text
+    report = (folder / "results" / "tuned" / "report.md").read_text()
+    assert "| chosen |" not in report and re.search(r"learning_rate = 0\.02 \| – \| waiting \|", report)
+    assert store.result(first) and choose(store, grids(read_plan(asked))["BPR"]) == {}
+
+
 def test_a_grid_without_validation_rows_says_so(folder, monkeypatch):
     fork_trials(monkeypatch)
     asked = tuned(folder, Pop={"train_batch_size": [3]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -158,6 +159,25 @@ def test_a_trial_that_another_comparison_beside_this_one_has_finished_is_taken_o
         assert len(list((folder / "results" / "second").glob(f"*/{file}"))) == 1
     run(folder, model="Pop", seeds=1, name="second", rerun=True)
     assert len(started) == 2
+
+
+def test_what_has_finished_is_reported_beside_a_command_at_work(folder, started):
+    asked = {"model": "Pop,BPR", "seeds": 2, "baseline": "BPR"}
+    run(folder, model="Pop", seeds=1)
+    with Store(folder / "results" / "chains").locked():
+        text, failed = run(folder, **asked, report_only=True)
+    assert (failed, len(started)) == (0, 1)
+    assert "waiting: Pop, seed 2021\nwaiting: BPR, seed 2020, 2021\n" in text and "failed" not in text
+    assert re.search(r"Pop +[\d.]+ ←.* 1 of 2\nBPR +waiting .* 0 of 2\n", text)
+    report = (folder / "results" / "chains" / "report.md").read_text()
+    assert "Not finished when this was written" in report and "report_only" not in report
+    with (folder / "results" / "chains" / "results.csv").open() as file:
+        rows = {(row["row"], row["seed"]): row["status"] for row in csv.DictReader(file)}
+    waiting = [("Pop", "2021"), ("BPR", "2020"), ("BPR", "2021")]
+    assert rows == {("Pop", "2020"): "done", **dict.fromkeys(waiting, "waiting")}
+    whole = run(folder, **asked)
+    assert run(folder, **asked, report_only=True) == whole
+    assert len(started) == 4
 
 
 def test_two_rows_with_equal_settings_are_one_trial(folder, started):
@@ -475,6 +495,9 @@ WRONG = [
     ({"engine": "dask", "resources": "{CPU: many}"}, "resources.CPU = 'many': must be a number from 0 up"),
     ({"engine": "dask", "resources": "{GPU: -1}"}, "resources.GPU = -1: must be a number from 0 up"),
     ({"address": "tcp://localhost:1"}, "add --engine=dask"),
+    ({"report_only": True}, "rerun: has no effect with report_only"),
+    ({"report_only": True, "rerun": False, "seed": 7}, "chains has no finished trial of this comparison with these"),
+    ({"report_only": True, "rerun": False, "name": "new"}, "new has no finished trial of this comparison with these"),
     ({"resources": "{CPU: 2}"}, "resources = {'CPU': 2}: needs an engine; add --engine=dask"),
 ]
 

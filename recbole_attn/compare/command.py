@@ -19,6 +19,7 @@ from recbole_attn.compare.schedule import run_here
 from recbole_attn.compare.store import Store
 from recbole_attn.compare.trials import Trial, check_data, check_devices, trials_of
 from recbole_attn.config.command_line import run_options
+from recbole_attn.config.layers import Layer
 from recbole_attn.errors import UserError
 
 
@@ -42,10 +43,14 @@ def compare(options: Mapping[str, Any]) -> tuple[str, int]:
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")  # none that a user could mend
     plan = read_plan(options)
+    if options.get("report_only") and options.get("rerun"):
+        raise UserError("rerun: has no effect with report_only, which runs nothing; leave one of them out")
     with runner(options) as chosen:
         plan = plan._replace(devices=chosen.devices)
         tuned = grids(plan)
         default = {row.name: trials_of(plan, row) for row in plan.rows}
+        if _option(options, "report_only"):
+            return _report_so_far(plan, tuned), 0
         store = Store(plan.folder)
         with store.locked():
             store.settle_reruns()  # of a command that was killed
@@ -69,11 +74,34 @@ def _run(
     store.check_protocol(asked)
     session.run(candidates, stage="the grid")
     best = {name: choose(store, grid) for name, grid in tuned.items()}
-    trials = {row.name: trials_of(plan, row, best.get(row.name)) for row in plan.rows}
+    trials = _chosen(plan, best)
     # A row has no trial on a data set where its whole grid failed: its defaults are not what was asked for.
     settled = {row.name: best.get(row.name, plan.datasets) for row in plan.rows}
     session.run([trial for name, row in trials.items() for trial in row if trial.dataset in settled[name]])
     return trials
+
+
+def _chosen(plan: Plan, best: Mapping[str, Mapping[str, Layer]]) -> dict[str, list[Trial]]:
+    return {row.name: trials_of(plan, row, best.get(row.name)) for row in plan.rows}
+
+
+def _report_so_far(plan: Plan, tuned: Mapping[str, list[Candidate]]) -> str:
+    """The report on what has finished. Needs no lock: another command may be at work in the folder.
+
+    Raises:
+        UserError: nothing has, or two rows would be shown under one name.
+    """
+    if plan.folder.is_dir():
+        store = Store(plan.folder)
+        trials = _chosen(plan, {name: choose(store, grid) for name, grid in tuned.items()})
+        check_labels([trial for row in trials.values() for trial in row])
+        outcome = gather(plan, store, trials, tuned)
+        if any(table.finished for table in outcome.tables) or any(each.score is not None for each in outcome.tried):
+            return terminal(outcome, write_report(outcome, store.folder))
+    raise UserError(
+        f"report_only: {plan.folder} has no finished trial of this comparison with these settings, this code and this "
+        "data; leave report_only out to run the comparison"
+    )
 
 
 @contextlib.contextmanager

@@ -65,14 +65,20 @@ def _candidates(plan: Plan, row: Row, found: Sequence[dict[str, Any]]) -> list[C
 
 
 def choose(store: Store, candidates: Sequence[Candidate]) -> dict[str, Layer]:
-    """For each data set the layer of the candidate that is best on validation; none where no candidate finished."""
+    """For each data set the layer of the candidate that is best on validation.
+
+    None where no candidate finished, or one still waits.
+    """
     best: dict[str, tuple[float, Layer]] = {}
+    waiting = set()
     for candidate in candidates:
         for trial in candidate.trials:
+            if store.waits(trial):
+                waiting.add(trial.dataset)
             score = validation(store, trial)
             if score is not None and (trial.dataset not in best or score > best[trial.dataset][0]):
                 best[trial.dataset] = score, candidate.layer
-    return {dataset: layer for dataset, (_, layer) in best.items()}
+    return {dataset: layer for dataset, (_, layer) in best.items() if dataset not in waiting}
 
 
 def validation(store: Store, trial: Trial) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,13 @@ from recbole_attn.compare.store import RANKS, Store
 from recbole_attn.compare.trials import Trial, has_rows
 from recbole_attn.errors import UserError
 
+WAITING = "waiting"  # the reason of a trial that has not failed either
+
+
+def status(reason: str) -> str:
+    """What became of a trial without a result."""
+    return reason if reason == WAITING else f"failed: {reason}"
+
 
 class Line(NamedTuple):
     """One row on one data set.
@@ -24,7 +31,7 @@ class Line(NamedTuple):
         name: the row's, as tables show it.
         results: of the seeds that finished.
         ranks: theirs, in the same order.
-        failures: what became of the others: (seed, reason).
+        failures: the others: (seed, reason), which is `WAITING` where the trial has not failed.
         scores: metric -> value of each seed; unrounded where each user has a value, else as RecBole rounds it.
         against: metric -> comparison with the baseline; empty for the baseline itself.
         corrected: metric -> its p-value after Holm.
@@ -38,6 +45,11 @@ class Line(NamedTuple):
     scores: dict[str, np.ndarray]
     against: dict[str, Comparison]
     corrected: dict[str, float]
+
+    @property
+    def status(self) -> str:
+        """Of a row without any result."""
+        return "failed" if any(reason != WAITING for _, reason in self.failures) else WAITING
 
     def mean(self, metric: str) -> float:
         return float(self.scores[metric].mean()) if self.scores else float("nan")
@@ -94,7 +106,7 @@ class Table(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """One setting of a grid and what validation said of it; None where it failed, for that reason.
+    """One setting of a grid and what validation said of it; None where it failed, or waits, for that reason.
 
     `row` is its name as tables show it.
     """
@@ -130,18 +142,26 @@ def gather(
     return Outcome(plan, tables, tried, failed + sum(each.score is None for each in tried))
 
 
-def _unchosen(store: Store, dataset: str, tuned: Mapping[str, Sequence[Candidate]]) -> set[str]:
-    """The rows that are tuned, but for which nothing could be chosen."""
-    return {row for row, candidates in tuned.items() if dataset not in choose(store, candidates)}
+def _unchosen(store: Store, dataset: str, tuned: Mapping[str, Sequence[Candidate]]) -> dict[str, str]:
+    """The rows that are tuned, but for which nothing could be chosen yet, and why."""
+    rows = [row for row, candidates in tuned.items() if dataset not in choose(store, candidates)]
+    return {row: _no_choice(store, dataset, tuned[row]) for row in rows}
+
+
+def _no_choice(store: Store, dataset: str, candidates: Sequence[Candidate]) -> str:
+    trials = [trial for candidate in candidates for trial in candidate.trials if trial.dataset == dataset]
+    if any(map(store.waits, trials)):
+        return WAITING
+    return "no setting of its grid has a validation score, so none was chosen"
 
 
 def _table(
-    plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]], unchosen: Container[str]
+    plan: Plan, store: Store, dataset: str, trials: Mapping[str, Sequence[Trial]], unchosen: Mapping[str, str]
 ) -> Table:
     own = {name: [trial for trial in row if trial.dataset == dataset] for name, row in trials.items()}
     shown = {name: label(name, row[0].compared) for name, row in own.items()}
     baseline = shown[plan.baseline]
-    lines = [_line(store, shown[name], row, name in unchosen) for name, row in own.items()]
+    lines = [_line(store, shown[name], row, unchosen.get(name)) for name, row in own.items()]
     measured = next((list(line.scores) for line in lines if line.scores), [])
     protocol = next(iter(own.values()))[0].protocol
     cut = protocol["valid_metric"].partition("@")[2]
@@ -170,15 +190,14 @@ def check_labels(trials: Sequence[Trial]) -> None:
             raise UserError(f"rows {other} and {trial.row} would both be shown as {shown!r}; give one another name")
 
 
-def _line(store: Store, name: str, trials: Sequence[Trial], unchosen: bool) -> Line:
+def _line(store: Store, name: str, trials: Sequence[Trial], unchosen: str | None) -> Line:
     if unchosen:
-        reason = "no setting of its grid has a validation score, so none was chosen"
-        return Line(name, trials[0].model, [], [], [(trial.seed, reason) for trial in trials], {}, {}, {})
+        return Line(name, trials[0].model, [], [], [(trial.seed, unchosen) for trial in trials], {}, {}, {})
     results, ranks, failures = [], [], []
     for trial in trials:
         result = store.result(trial)
         if result is None:
-            failures.append((trial.seed, store.failure(trial) or "did not run"))
+            failures.append((trial.seed, store.failure(trial) or WAITING))
         else:
             results.append({**result, "seed": trial.seed})
             ranks.append(Ranks.from_file(store.of(trial) / RANKS))
@@ -220,7 +239,8 @@ def _tried(store: Store, row: str, candidates: Sequence[Candidate]) -> list[Trie
     for number in range(len(candidates[0].trials)):
         scores = [validation(store, candidate.trials[number]) for candidate in candidates]
         best = max((score for score in scores if score is not None), default=None)
-        first = scores.index(best) if best is not None else None
+        waiting = any(store.waits(candidate.trials[number]) for candidate in candidates)
+        first = scores.index(best) if best is not None and not waiting else None
         for position, candidate in enumerate(candidates):
             trial, score = candidate.trials[number], scores[position]
             reason = "" if score is not None else _no_score(store, trial)
@@ -233,4 +253,4 @@ def _tried(store: Store, row: str, candidates: Sequence[Candidate]) -> list[Trie
 def _no_score(store: Store, trial: Trial) -> str:
     if store.result(trial):
         return f"eval_args.split = {trial.protocol['eval_args']['split']} leaves no rows to validate on"
-    return store.failure(trial) or "did not run"
+    return store.failure(trial) or WAITING

@@ -82,7 +82,7 @@ def read_plan(options: Mapping[str, Any]) -> Plan:
         seeds=run_options()["seeds"].check(seeds, "compare.seeds"),
         baseline=_baseline(options.get("baseline") or compare.get("baseline"), rows),
         tune=tune,
-        command=spell({name: value for name, value in options.items() if name not in ("jobs", "rerun")}),
+        command=spell({name: value for name, value in options.items() if name not in ("jobs", "rerun", "report_only")}),
     )
 
 

@@ -104,6 +104,10 @@ class Store:
         """Why the trial ended without a result."""
         return (read_json(self.of(trial) / FAILURE) or {}).get("reason")
 
+    def waits(self, trial: Trial) -> bool:
+        """Has the trial neither finished nor failed? It may be running."""
+        return self.result(trial) is None and self.failure(trial) is None
+
     def progress(self, trial: Trial) -> dict[str, Any]:
         return read_json(self.of(trial) / PROGRESS) or {}
 

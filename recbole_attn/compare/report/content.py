@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recbole_attn.compare.outcome import Line, Outcome, Table, Tried
+from recbole_attn.compare.outcome import Line, Outcome, Table, Tried, status
 from recbole_attn.compare.report.background import background
 from recbole_attn.compare.report.blocks import Cell, Figure, Grid, Section, Text, cells, duration, number
 from recbole_attn.compare.report.semantic_ids import semantic_ids
-from recbole_attn.compare.report.warnings import failed, remaining, warnings
+from recbole_attn.compare.report.warnings import failed, remaining, waiting, warnings
 from recbole_attn.compare.statistics import LEVEL, RESAMPLES, Comparison
 
 NO_FIGURES = "Figures need matplotlib: pip install matplotlib, and run the same command again."
@@ -62,7 +62,7 @@ def score(line: Line, table: Table, metric: str) -> Cell:
     """Mean ± sd of one metric, with its mark."""
     mean, sd = line.mean(metric), line.sd(metric)
     if mean != mean:
-        return Cell("failed")
+        return Cell(line.status)
     text = f"{mean:.4f}" + ("" if sd != sd else f" ± {sd:.4f}")
     return Cell(text, mean, round(mean, 4) == table.best(metric), line.mark(metric))
 
@@ -74,10 +74,13 @@ def _seeds(line: Line) -> Cell:
 
 
 def _notices(outcome: Outcome, table: Table) -> list[Text]:
-    failures = failed(outcome, table)
-    blocks = [Text("Failed trials; the same command tries them again.", failures, warning=True)] if failures else []
-    lists = {"To keep in mind:": warnings(outcome, table), "What could not be made equal:": remaining(table)}
-    return blocks + [Text(title, found, warning=True) for title, found in lists.items() if found]
+    lists = {
+        "Failed trials; the same command tries them again.": failed(outcome, table),
+        "Not finished when this was written; the same command runs them.": waiting(outcome, table),
+        "To keep in mind:": warnings(outcome, table),
+        "What could not be made equal:": remaining(table),
+    }
+    return [Text(title, found, warning=True) for title, found in lists.items() if found]
 
 
 def _differences(table: Table) -> Section:
@@ -162,5 +165,5 @@ def _tuning(outcome: Outcome) -> Section:
 
 def _candidate(tried: Tried) -> list[Cell]:
     score = number(None if tried.score is None else abs(tried.score))._replace(best=tried.chosen)
-    said = "chosen" if tried.chosen else f"failed: {tried.reason}" if tried.reason else ""
+    said = "chosen" if tried.chosen else status(tried.reason) if tried.reason else ""
     return cells(tried.row, tried.dataset, tried.setting, score, said)

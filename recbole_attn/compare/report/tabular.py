@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from recbole_attn.compare.outcome import Line, Outcome, Table
+from recbole_attn.compare.outcome import Line, Outcome, Table, status
 from recbole_attn.compare.report.content import metric_name, score, stars
 from recbole_attn.compare.report.warnings import remaining
 
@@ -39,7 +39,7 @@ def csv_text(outcome: Outcome) -> str:
 
 def _records(table: Table, line: Line) -> list[dict]:
     common = {"dataset": table.dataset, "row": line.name, "model": line.model}
-    records = [{**common, "seed": seed, "status": f"failed: {reason}"} for seed, reason in line.failures]
+    records = [{**common, "seed": seed, "status": status(reason)} for seed, reason in line.failures]
     for number, result in enumerate(line.results):
         cost = {name: result[name] for name in _COST}
         epoch = {"best_epoch": result["best_epoch"] + 1, "folder": result["key"], "status": "done"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from recbole_attn.compare.outcome import Outcome, Table
 from recbole_attn.compare.report.blocks import Grid
 from recbole_attn.compare.report.content import headline
-from recbole_attn.compare.report.warnings import failed, remaining, warnings
+from recbole_attn.compare.report.warnings import failed, remaining, waiting, warnings
 
 
 def terminal(outcome: Outcome, files: Sequence[Path]) -> str:
@@ -23,6 +23,7 @@ def terminal(outcome: Outcome, files: Sequence[Path]) -> str:
 def _notices(outcome: Outcome, table: Table) -> list[str]:
     return [
         *(f"failed: {text}" for text in failed(outcome, table)),
+        *(f"waiting: {text}" for text in waiting(outcome, table)),
         *(f"note: {sentence}" for sentence in [*warnings(outcome, table), *remaining(table), *_differing(table)]),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from recbole_attn.compare.outcome import Line, Outcome, Table
+from recbole_attn.compare.outcome import WAITING, Line, Outcome, Table
 from recbole_attn.compare.ranks import Ranks
 from recbole_attn.protocol import splits_along_time
 
@@ -37,15 +37,25 @@ def remaining(table: Table) -> list[str]:
 
 
 def failed(outcome: Outcome, table: Table) -> list[str]:
-    """The trials without a result, those of grids too, and why; seeds of one row that failed alike are one line."""
+    """The trials that failed, those of grids too, and why; seeds of one row that failed alike are one line."""
+    return [f"{trials}: {reason}" for trials, reason in _without_result(outcome, table) if reason != WAITING]
+
+
+def waiting(outcome: Outcome, table: Table) -> list[str]:
+    """The trials that have neither finished nor failed, as `failed` names them."""
+    return [trials for trials, reason in _without_result(outcome, table) if reason == WAITING]
+
+
+def _without_result(outcome: Outcome, table: Table) -> list[tuple[str, str]]:
+    """Trials, and the reason that they share."""
     found: dict[tuple[str, str], list[str]] = {}
     for line in table.lines:
         for seed, reason in line.failures:
             found.setdefault((line.name, reason), []).append(str(seed))
     tried = [each for each in outcome.tried if each.dataset == table.dataset and each.reason]
     return [
-        *(f"{each.row}, {each.setting}: {each.reason}" for each in tried),
-        *(f"{name}, seed {', '.join(seeds)}: {reason}" for (name, reason), seeds in found.items()),
+        *((f"{each.row}, {each.setting}", each.reason) for each in tried),
+        *((f"{name}, seed {', '.join(seeds)}", reason) for (name, reason), seeds in found.items()),
     ]
 
 
