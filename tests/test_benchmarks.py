@@ -12,9 +12,11 @@ import pytest
 from runs import train, write_chains
 
 from recbole_attn.checkpoint import load_checkpoint, save_atomically
+from recbole_attn.compare.ranks import Ranks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import against
 import attacker
 import gate
 import goals
@@ -52,6 +54,29 @@ def test_the_gate_of_one_pass_compares_best_validations(tmp_path):
     (tmp_path / "results.csv").write_text("\n".join([head, *lines]).replace("0.0971", "0.0969"))
     (line,) = gate.verdicts(tmp_path / "results.csv")
     assert line.endswith("| **not reached** |")
+
+
+def write_trial(folder, row, seed, values):
+    """A finished trial in which user u has `values[u]` of every metric."""
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps({"row": row, "seed": seed}))
+    users = np.arange(len(values)).astype(str)
+    nothing = np.zeros(len(values), int)
+    ranks = Ranks(
+        users, users, nothing, nothing, nothing, nothing, metrics=dict.fromkeys(against.METRICS, np.array(values))
+    )
+    (folder / "ranks.npz").write_bytes(ranks.to_bytes())
+
+
+def test_rows_are_held_against_another_baseline_over_all_their_seeds(tmp_path):
+    for seed, better in enumerate((0.1, 0.3)):
+        write_trial(tmp_path / f"low{seed}", "low", seed, [0.1, 0.2, 0.4])
+        write_trial(tmp_path / f"high{seed}", "high", seed, [0.1 + better, 0.2 + better, 0.4 + better + 0.03])
+    lines = against.table(against.read(tmp_path), "low")[2:]
+    assert [line.split(" | ")[1:4] for line in lines] == [["2", metric, "+0.2100"] for metric in against.METRICS]
+    write_trial(tmp_path / "grid", "low", 0, [0.1, 0.2, 0.4])
+    with pytest.raises(ValueError, match="row low has two trials of seed 0"):
+        against.read(tmp_path)
 
 
 def test_the_gate_names_results_that_are_not_there(tmp_path, monkeypatch, capsys):
