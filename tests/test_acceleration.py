@@ -125,7 +125,8 @@ def test_a_compiled_model_has_the_loss_and_the_gradients_of_an_eager_one(name, c
     torch._dynamo.utils.counters.clear()
     eager, compiled = build(name, n_layers=1, **changes), build(name, n_layers=1, **changes)
     compile_training(compiled.encoder, backend=backend)
-    for length in (10, 7):
+    # A graph of the whole length is one of its own, and takes as long again to make.
+    for length in (10, 7) if name == "AttnSASRec" else (9, 7):
         (loss, expected), (same, found) = learn(eager, batch(length)), learn(compiled, batch(length))
         torch.testing.assert_close(same, loss, rtol=1e-5, atol=1e-6)
         for key, gradient in expected.items():

@@ -72,7 +72,7 @@ def cluster(folder):
 @slow
 def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, cluster, capsys):
     address, workers, _ = cluster
-    command = arguments(folder, model="SASRec", seeds=3, epochs=60, stopping_step=60, engine="dask", address=address)
+    command = arguments(folder, model="SASRec", seeds=2, epochs=60, stopping_step=60, engine="dask", address=address)
 
     ended = threading.Event()
 
@@ -93,7 +93,7 @@ def test_a_cluster_runs_the_trials_and_survives_the_loss_of_a_worker(folder, clu
         killer.join()
     assert workers[0].wait(timeout=5) == -signal.SIGKILL
     assert code == 0, capsys.readouterr().err
-    assert sorted(results(folder)) == [("SASRec", 2020), ("SASRec", 2021), ("SASRec", 2022)]
+    assert sorted(results(folder)) == [("SASRec", 2020), ("SASRec", 2021)]
     assert all(result["epochs"] == 60 for result in results(folder).values())
 
 

@@ -14,7 +14,6 @@ from logging import getLogger
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from recbole_attn.errors import UserError
 
@@ -120,6 +119,8 @@ def _sample(vectors: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def _residual(vectors: np.ndarray, chosen: np.ndarray, sizes: Sizes, seed: int) -> Quantized:
+    from sklearn.cluster import KMeans  # slow to import, as that of `truncated_svd`
+
     codes, reconstruction = [], np.zeros_like(vectors)
     for _ in range(sizes.n_codes):
         distinct = len(np.unique(chosen, axis=0))

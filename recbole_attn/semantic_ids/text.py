@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recbole_attn.semantic_ids.vectors import ItemVectors, truncated_svd
 
@@ -60,6 +59,8 @@ def text_vectors(columns: Sequence[Column], fitted: np.ndarray, size: int, seed:
         fitted: (n,) bool, the items that weights and dimensions are made of: those of the training sequences, so that
             which items occur later changes nothing.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer  # slow to import, as that of `truncated_svd`
+
     parts = zip(*(features(column, fitted) for column in columns))
     documents = [[word for words in item for word in words] for item in parts]
     learned = [document for document, is_fitted in zip(documents, fitted) if is_fitted]

@@ -8,7 +8,6 @@ from logging import getLogger
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.decomposition import PCA, TruncatedSVD
 from threadpoolctl import threadpool_limits
 
 from recbole_attn.errors import UserError
@@ -34,6 +33,8 @@ def truncated_svd(matrix, size: int, seed: int, fitted: np.ndarray | None = None
     Args:
         fitted: (n,) bool, the rows that dimensions are made of; all by default. The others are put into them.
     """
+    from sklearn.decomposition import TruncatedSVD  # slow to import, and most runs make no codes
+
     chosen = matrix if fitted is None else matrix[np.flatnonzero(fitted)]
     possible = max(1, min(size, min(chosen.shape) - 1))
     if min(chosen.shape) < 2:
@@ -54,6 +55,8 @@ def prepare(vectors: ItemVectors, fitted: np.ndarray, size: int, whiten: bool, s
     Raises:
         UserError: fewer than two items are left to fit on, or they have one vector.
     """
+    from sklearn.decomposition import PCA
+
     fitted = fitted & vectors.known
     if fitted.sum() < 2:
         raise UserError(
