@@ -54,7 +54,7 @@ def test_shuffled_targets_teach_no_more_than_popularity(model, tmp_path):
 
     In a cloze every item of a history is a target.
     """
-    settings = {"dataset": "ml-100k", "train_batch_size": 1024, "learning_rate": 0.003, "n_layers": 1, "epochs": 1}
+    settings = {"dataset": "ml-100k", "train_batch_size": 1024, "learning_rate": 0.003, "n_layers": 1, "epochs": 2}
     codes = {**CODES, "code_bits": 8} if model in ("RPG", "FAIR") else {}
     trainer, train_data, test_data = prepare(model, tmp_path, **settings, **codes)
     item = trainer.config["ITEM_ID_FIELD"]

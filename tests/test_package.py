@@ -83,7 +83,7 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     commands = re.findall(r"^ +python (run_recbole_attn\.py .+)$", README, flags=re.MULTILINE)
     assert len(commands) >= 7
     printed = {}
-    for command in commands:  # the first in a process of its own; to start one takes ten seconds
+    for command in commands:  # the first in a process of its own; to start one takes long
         program, *words = _quick(command, tmp_path)
         if not printed:
             done = subprocess.run([sys.executable, "-W", "ignore", program, *words], capture_output=True, text=True)
