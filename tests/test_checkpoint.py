@@ -3,13 +3,11 @@
 import errno
 import os
 import pickle
-import subprocess
-import sys
-import textwrap
 from types import SimpleNamespace
 
 import pytest
 import torch
+from processes import in_a_new_process
 
 from recbole_attn.checkpoint import load_checkpoint, random_state, save_atomically, set_random_state
 from recbole_attn.errors import UserError
@@ -82,21 +80,22 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(old, monkeypatch, 
 
 
 def test_a_disk_that_fills_up_during_the_write_leaves_no_part_of_a_file(tmp_path):
-    script = """
-        import resource, sys, torch
+    path = tmp_path / "saved" / "last.pth"
+    path.parent.mkdir()
+    script = f"""
+        import resource, torch
         from recbole_attn.checkpoint import save_atomically
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
-            save_atomically({"config": 0, "state_dict": torch.zeros(1_000_000)}, sys.argv[1])
+            save_atomically({{"config": 0, "state_dict": torch.zeros(1_000_000)}}, {str(path)!r})
         except Exception as error:
-            sys.exit(f"{type(error).__name__}: {error}")
+            sys.exit(f"{{type(error).__name__}}: {{error}}")
     """
-    path = tmp_path / "last.pth"
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(script), path], capture_output=True, text=True)
-    assert run.stderr.splitlines()[-1].startswith(
+    done = in_a_new_process(script, tmp_path)
+    assert done.stderr.splitlines()[-1].startswith(
         f"UserError: cannot write the checkpoint {path}: File too large; none"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])

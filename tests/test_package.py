@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
+from processes import BARE_PACKAGE, in_a_new_process
 
 import recbole_attn
 from recbole_attn.cli import main
@@ -24,22 +26,10 @@ QUICK = {"epochs": 1, "hidden_size": 8, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_attention_is_usable_without_recbole():
-    """Each module in a process of its own, forked when PyTorch, which takes long, is there."""
-    code = f"""
-import importlib, os, sys, types
-import torch
-package = types.ModuleType("recbole_attn")
-package.__path__ = [{str(ROOT / "recbole_attn")!r}]
-sys.modules.update(recbole_attn=package, recbole=None)  # None makes every import of RecBole fail
-for module in {FREE_OF_RECBOLE!r}:
-    if not os.fork():
-        importlib.import_module("recbole_attn." + module)
-        sys.exit()
-    if os.wait()[1]:
-        sys.exit(f"{{module}} cannot be imported")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+@pytest.mark.parametrize("module", FREE_OF_RECBOLE)
+def test_attention_is_usable_without_recbole(module, tmp_path):
+    code = f"{BARE_PACKAGE}sys.modules['recbole'] = None  # every import of it fails\nimport recbole_attn.{module}"
+    done = in_a_new_process(code, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -119,5 +109,5 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     for block in blocks:
         code = re.sub(r"^ {6}", "", block, flags=re.MULTILINE).replace("saved/RUN/best.pth", str(checkpoint))
         code = code.replace('dataset="ml-100k")', f'dataset="ml-100k", config_dict={QUICK})')
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+        done = in_a_new_process(code, tmp_path)
         assert done.returncode == 0, f"{code}\n{done.stderr}"

@@ -1,11 +1,10 @@
 """RecBole's own entry points know our models, and its own models stay as they were."""
 
-import subprocess
 import sys
-import textwrap
 
 import pytest
 import recbole.data.dataset
+from processes import BARE_PACKAGE, in_a_new_process
 from recbole.config import Config
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_model
@@ -80,7 +79,7 @@ def test_hyper_tuning_knows_our_model(tmp_path):
         tuning.run()
         assert tuning.best_params == {{"refinement": "simple"}}, tuning.best_params
     """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    done = in_a_new_process(code, tmp_path)
     if "No module named 'pkg_resources'" in done.stderr:
         pytest.skip("hyperopt 0.2.5 needs setuptools<82")
     assert done.returncode == 0, done.stderr
@@ -101,29 +100,21 @@ def test_a_name_that_recbole_has_is_refused(monkeypatch):
 
 
 SASREC = """
-    PREPARE
-    import json, sys
-    sys.argv = ["test"]
-    from recbole.quick_start import run_recbole
-    result = run_recbole("SASRec", "ml-100k", config_dict=SETTINGS)
-    print("RESULT", json.dumps([result["best_valid_result"], result["test_result"]]))
-"""
-REMEDIES_ALONE = """
-    import importlib.util, sys, types
-    package = types.ModuleType("recbole_attn")
-    package.__path__ = importlib.util.find_spec("recbole_attn").submodule_search_locations
-    sys.modules["recbole_attn"] = package
-    from recbole_attn import remedies
-    remedies.apply()
+PREPARE
+import json
+from recbole.quick_start import run_recbole
+result = run_recbole("SASRec", "ml-100k", config_dict=SETTINGS)
+print("RESULT", json.dumps([result["best_valid_result"], result["test_result"]]))
 """
 
 
 def test_recboles_sasrec_gives_the_same_metrics_with_the_remedies_alone_and_with_the_plugin(tmp_path):
+    remedies_alone = BARE_PACKAGE + "from recbole_attn import remedies; remedies.apply()"
     results = []
-    for number, prepare in enumerate([REMEDIES_ALONE, "import recbole_attn"]):
+    for number, prepare in enumerate([remedies_alone, "import recbole_attn"]):
         settings = {**QUICK, "metric_decimal_place": 12, "checkpoint_dir": str(tmp_path / str(number))}
-        code = textwrap.dedent(SASREC).replace("PREPARE", textwrap.dedent(prepare)).replace("SETTINGS", repr(settings))
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+        code = SASREC.replace("PREPARE", prepare).replace("SETTINGS", repr(settings))
+        done = in_a_new_process(code, tmp_path)
         assert done.returncode == 0, done.stderr
         results.append(done.stdout.split("RESULT")[1])
     assert results[0] == results[1]

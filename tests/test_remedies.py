@@ -1,30 +1,17 @@
 """Each remedy, taken away, brings its fault back: when a test here fails, RecBole needs that remedy no longer."""
 
-import subprocess
-import sys
 import textwrap
 
 import pytest
 import torch
+from processes import BARE_PACKAGE, in_a_new_process
 
 from recbole_attn import remedies
 
-PREAMBLE = """
-import importlib.util, sys, types, torch
-package = types.ModuleType("recbole_attn")
-package.__path__ = importlib.util.find_spec("recbole_attn").submodule_search_locations
-sys.modules["recbole_attn"] = package  # its remedies can be reached without being applied
-from recbole_attn import remedies
-"""
 
-
-def in_a_new_process(code, cwd):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PREAMBLE + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-    )
+def run(code, folder):
+    begin = f"{BARE_PACKAGE}import torch\nfrom recbole_attn import remedies\n"
+    return in_a_new_process(begin + textwrap.dedent(code), folder)
 
 
 def without(name):
@@ -33,13 +20,12 @@ def without(name):
         remedies.apply()
         from recbole.quick_start import run_recbole
         from recbole.config import Config
-        sys.argv = ["test"]
         Config("BPR", "ml-100k")
     """
 
 
 def test_with_all_remedies_recbole_works(tmp_path):
-    done = in_a_new_process(without("nothing"), tmp_path)
+    done = run(without("nothing"), tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -48,37 +34,40 @@ def test_with_all_remedies_recbole_works(tmp_path):
     [("restore_numpy_names", "float_"), ("stand_in_for_ray", "pkg_resources|bool8|No module named 'ray")],
 )
 def test_without_the_remedy_recbole_cannot_be_used(name, fault, tmp_path):
-    done = in_a_new_process(without(name), tmp_path)
+    done = run(without(name), tmp_path)
     assert done.returncode != 0
     assert any(word in done.stderr for word in fault.split("|"))
 
 
 def test_without_the_remedy_recbole_cannot_load_its_own_checkpoint(tmp_path):
     code = """
-        LOAD
+        mend = remedies.let_recbole_load_checkpoints
+        remedies.let_recbole_load_checkpoints = lambda: None
         remedies.apply()
-        sys.argv = ["test"]
+        import glob
         from recbole.quick_start import load_data_and_model, run_recbole
         settings = {"epochs": 1, "show_progress": False, "state": "ERROR", "checkpoint_dir": "saved"}
-        run_recbole("Pop", "ml-100k", config_dict=settings)
-        import glob
+        try:
+            run_recbole("Pop", "ml-100k", config_dict=settings)
+        except Exception as fault:
+            assert "weights_only" in str(fault)
+        else:
+            sys.exit("RecBole does without the remedy")
+        mend()
         load_data_and_model(glob.glob("saved/Pop*.pth")[0])
     """
-    assert in_a_new_process(code.replace("LOAD", ""), tmp_path).returncode == 0
-    done = in_a_new_process(code.replace("LOAD", "remedies.let_recbole_load_checkpoints = lambda: None"), tmp_path)
-    assert done.returncode != 0
-    assert "weights_only" in done.stderr
+    done = run(code, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_the_remedy_recboles_graph_models_cannot_be_built(tmp_path):
     code = """
         remedies.restore_update_of_dok_matrices = lambda: None
         remedies.apply()
-        sys.argv = ["test"]
         from recbole.quick_start import run_recbole
         run_recbole("LightGCN", "ml-100k", config_dict={"epochs": 1, "state": "ERROR"})
     """
-    done = in_a_new_process(code, tmp_path)
+    done = run(code, tmp_path)
     assert done.returncode != 0
     assert "has no attribute '_update'" in done.stderr
 
@@ -90,7 +79,7 @@ def test_without_the_remedy_recbole_turns_anomaly_mode_on(tmp_path):
         import recbole.model.sequential_recommender
         assert torch.is_anomaly_enabled()
     """
-    done = in_a_new_process(code, tmp_path)
+    done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -101,7 +90,7 @@ def test_anomaly_mode_is_left_as_the_user_had_it(mode, tmp_path):
         remedies.apply()
         assert torch.is_anomaly_enabled() is {mode}
     """
-    done = in_a_new_process(code, tmp_path)
+    done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
